@@ -1,0 +1,167 @@
+"""The probes of the packaged suite: what is asked of the server under test, once for all cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pytest_agentstream.probing import probe
+
+if TYPE_CHECKING:
+    from pytest_agentstream.driving import Driver
+    from pytest_agentstream.observing import Observation
+    from pytest_agentstream.wire import Block
+
+
+@probe(scenarios=["complete"], runs=0)
+async def complete_run(preflight: Observation) -> Observation:
+    """An ordinary run: the one that the preflight made anyway."""
+    return preflight
+
+
+@probe(scenarios=["tools"])
+async def tools_run(client: Driver) -> Observation:
+    """A run that calls tools."""
+    return await client.run("tools")
+
+
+@probe(scenarios=["silence"])
+async def silence_run(client: Driver) -> Observation:
+    """A run with a silence in its middle."""
+    return await client.run("silence")
+
+
+@probe(scenarios=["slow-start"])
+async def slow_start_run(client: Driver) -> Observation:
+    """A run that is silent before its first event."""
+    return await client.run("slow-start")
+
+
+@probe(scenarios=["echo"])
+async def echo_run(client: Driver) -> Observation:
+    """A run that answers with a planted text."""
+    return await client.run("echo")
+
+
+@probe(scenarios=["long"])
+async def long_run(client: Driver) -> Observation:
+    """A run of some hundred events."""
+    return await client.run("long")
+
+
+@probe(scenarios=["crash"])
+async def crash_run(client: Driver) -> Observation:
+    """A run in which the agent raises an exception after some text."""
+    return await client.run("crash")
+
+
+@probe(scenarios=["crash-first"])
+async def crash_first_run(client: Driver) -> Observation:
+    """A run in which the agent raises before the first event."""
+    return await client.run("crash-first")
+
+
+@probe(scenarios=["crash-cancelled"])
+async def crash_cancelled_run(client: Driver) -> Observation:
+    """A run in which the agent is cancelled from inside."""
+    return await client.run("crash-cancelled")
+
+
+@probe(scenarios=["crash-exit"])
+async def crash_exit_run(client: Driver) -> Observation:
+    """A run in which the agent raises SystemExit."""
+    return await client.run("crash-exit")
+
+
+@probe(scenarios=["crash-tool"])
+async def crash_tool_run(client: Driver) -> Observation:
+    """A run in which a tool raises."""
+    return await client.run("crash-tool")
+
+
+@probe(scenarios=["fail"])
+async def fail_run(client: Driver) -> Observation:
+    """A run whose agent reports a failure itself."""
+    return await client.run("fail")
+
+
+@probe(scenarios=["interrupt"])
+async def interrupt_run(client: Driver) -> Observation:
+    """A run that waits for a person, who answers as soon as the stream asks."""
+    return await client.run_and_answer("interrupt")
+
+
+@probe(scenarios=["silence", "crash"], runs=2)
+async def survivor_run(client: Driver) -> Observation:
+    """A run that is under way while another one crashes beside it."""
+    under_way = anyio.Event()
+
+    def notice(block: Block) -> None:
+        if block.event is not None:
+            under_way.set()
+
+    async def crash_beside() -> None:
+        await under_way.wait()
+        await client.run("crash")
+
+    client.control("crash")
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(crash_beside)
+        seen = await client.run("silence", on_block=notice)
+        under_way.set()
+    return seen
+
+
+GOOD = ("complete_run", "tools_run", "silence_run", "slow_start_run", "echo_run", "long_run")
+BAD = (
+    "crash_run",
+    "crash_first_run",
+    "crash_cancelled_run",
+    "crash_exit_run",
+    "crash_tool_run",
+    "fail_run",
+)
+
+
+@probe(runs=0, optional=GOOD)
+async def good_runs(
+    complete_run: Observation | None,
+    tools_run: Observation | None,
+    silence_run: Observation | None,
+    slow_start_run: Observation | None,
+    echo_run: Observation | None,
+    long_run: Observation | None,
+) -> list[Observation]:
+    """Every run that is meant to end well and that could be provoked."""
+    runs = (complete_run, tools_run, silence_run, slow_start_run, echo_run, long_run)
+    return [run for run in runs if run is not None]
+
+
+@probe(runs=0, optional=BAD)
+async def bad_runs(
+    crash_run: Observation | None,
+    crash_first_run: Observation | None,
+    crash_cancelled_run: Observation | None,
+    crash_exit_run: Observation | None,
+    crash_tool_run: Observation | None,
+    fail_run: Observation | None,
+) -> list[Observation]:
+    """Every run that is meant to fail and that could be provoked."""
+    runs = (
+        crash_run,
+        crash_first_run,
+        crash_cancelled_run,
+        crash_exit_run,
+        crash_tool_run,
+        fail_run,
+    )
+    return [run for run in runs if run is not None]
+
+
+@probe(runs=0)
+async def all_runs(
+    good_runs: list[Observation], bad_runs: list[Observation]
+) -> list[Observation]:
+    """Every run that could be provoked."""
+    return good_runs + bad_runs

@@ -1,0 +1,467 @@
+"""How a run ends: with exactly one terminal, whatever happened, and with the truth in it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pytest_agentstream.cases import requirement, sample
+from pytest_agentstream.dialects.reading import Outcome, Role
+from pytest_agentstream.recording import EndKind
+from pytest_agentstream.requirements import MUST, SHOULD
+from pytest_agentstream.tolerances import CLOSE_AFTER_TERMINAL
+from pytest_agentstream.verdicts import NotTested, expect, expect_at_most
+
+if TYPE_CHECKING:
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.dialects.reading import Event
+    from pytest_agentstream.observing import Observation
+    from pytest_agentstream.recording import Recording
+
+POSTS_AGAIN = (
+    "agent-stream's client and others that retry: they post the whole run again, with its side effects"
+)
+TAKEN_FOR_SUCCESS = (
+    "@ag-ui/client, openai, anthropic and ai 6, which take a clean end without a terminal for success"
+)
+
+
+def how_it_ended(run: Observation) -> str:
+    """The end of a run in words: what was said last, and how the body ended."""
+    exchange = run.last
+    last = run.events[-1] if run.events else None
+    said = f"the last event is {last.type or last.sentinel or 'without a type'}" if last else "no event"
+    ends = {
+        EndKind.COMPLETE: "then the body ends cleanly",
+        EndKind.CLOSE_DELIMITED: "then the connection closes, which ends the body",
+        EndKind.CUT: "then the body is cut",
+        EndKind.RESET: "then the connection is reset",
+        EndKind.TIMEOUT: f"then nothing for the time-out ({exchange.end.phase})",
+        EndKind.STOPPED: "and the stream was still open when the client stopped reading",
+    }
+    return f"{said}, {ends.get(exchange.end.kind, str(exchange.end.kind))}"
+
+
+def was_cut(run: Observation) -> bool:
+    return run.last.end.kind in {EndKind.CUT, EndKind.RESET}
+
+
+def breaks_of(run: Observation) -> str:
+    """Who suffers from an end without a terminal: it depends on how the body ended."""
+    return POSTS_AGAIN if was_cut(run) else TAKEN_FOR_SUCCESS
+
+
+def is_http_error(run: Observation) -> bool:
+    return run.first.status is not None and run.first.status >= 400
+
+
+@requirement(
+    "terminal.success-said",
+    MUST,
+    tier="resilient",
+    text="Success is said by a terminal, not implied by the end of the body.",
+    source="the dialect's terminal; ag-ui #2300, litellm #40260, vllm-mlx #101",
+    hint="send the terminal as the last thing of every run, in a finally block",
+)
+def test_success_said(complete_run: Observation) -> None:
+    expect(
+        complete_run.terminals,
+        expected="a terminal that says success",
+        actual=how_it_ended(complete_run),
+        at=complete_run.last,
+        breaks=breaks_of(complete_run),
+    )
+    terminal, outcome = complete_run.terminals[0]
+    expect(
+        outcome is Outcome.SUCCESS,
+        expected="a terminal that says success",
+        actual=f"a terminal that says {outcome}",
+        at=(*complete_run.errors[:1], terminal),
+        hint="`complete` is mapped to a run that should end well; the server says it did not",
+    )
+
+
+@requirement(
+    "terminal.exactly-one",
+    MUST,
+    tier="resilient",
+    text="A run has exactly one terminal.",
+    source="the dialect's terminal; ag-ui #1892, vllm PR 378",
+    breaks="@ag-ui/client rejects the run; others handle an end twice, or wait for one",
+    hint="one place that ends a run, guarded against a second call",
+    presupposes=["terminal.success-said"],
+    needs=sample(terminals=1),
+)
+def test_exactly_one(all_runs: list[Observation]) -> None:
+    for run in all_runs:
+        expect(
+            len(run.terminals) < 2,
+            expected="one terminal",
+            actual=f"{len(run.terminals)} terminals",
+            at=tuple(event for event, _ in run.terminals[:2]),
+        )
+    for run in all_runs:
+        if run.scenario in GOOD:
+            expect(
+                run.terminals,
+                expected="one terminal",
+                actual=f"none in `{run.scenario}`: {how_it_ended(run)}",
+                at=run.last,
+                breaks=breaks_of(run),
+            )
+
+
+GOOD = frozenset({"complete", "tools", "silence", "slow-start", "echo", "long"})
+"""Scenarios that end well; that crashes end at all is what `terminal.on-crash` is about."""
+
+
+@requirement(
+    "terminal.last",
+    MUST,
+    tier="resilient",
+    text="No event comes after the terminal, except what the dialect puts there.",
+    source="the dialect; agentscope-java #2642",
+    breaks="@ag-ui/client rejects the run; others have let go of it",
+    hint="end the stream with its terminal",
+    presupposes=["terminal.exactly-one"],
+    needs=sample(terminals=1),
+)
+def test_last(all_runs: list[Observation], dialect: Dialect) -> None:
+    for run in all_runs:
+        if not run.terminals:
+            continue
+        terminal, _ = run.terminals[0]
+        for event in events_behind(run, terminal):
+            allowed = any(
+                dialect.matches_type(event.sentinel or event.type, glob)
+                for glob in dialect.profile.order.after_terminal
+            )
+            expect(
+                allowed or event.role is Role.HEARTBEAT,
+                expected="nothing after the terminal",
+                actual=f"{event.type or event.sentinel or 'an event without a type'} after "
+                f"{terminal.type or terminal.sentinel}",
+                at=(terminal, event),
+            )
+        watched = terminal.exchange.ended_cleanly or was_cut(run)
+        waited = terminal.exchange.end.at - terminal.at >= CLOSE_AFTER_TERMINAL
+        if not watched and not waited:
+            raise NotTested("the recording ends with the terminal: what came after is not known")
+
+
+def events_behind(run: Observation, terminal: Event) -> list[Event]:
+    """The events behind the terminal in its own exchange; a replay brings nothing new."""
+    same = [event for event in run.events if event.exchange is terminal.exchange]
+    return [event for event in same if event.block.index > terminal.block.index]
+
+
+@requirement(
+    "terminal.closes",
+    MUST,
+    tier="resilient",
+    text="The stream ends within 2 seconds of its terminal.",
+    source="the dialects' clients wait for the end of the body; dify PR 40042",
+    breaks="clients that read to the end of the body, and the server's own connection limit",
+    hint="return from the response handler behind the terminal",
+    presupposes=["terminal.exactly-one", "terminal.last", "heartbeat.stops"],
+    needs=sample(terminals=1),
+    timing=True,
+)
+def test_closes(complete_run: Observation) -> None:
+    terminal, _ = complete_run.terminals[0]
+    end = terminal.exchange.end
+    if end.kind is EndKind.UNKNOWN:
+        raise NotTested("the recording does not say how the exchange ended")
+    after = end.at - terminal.at
+    still_open = end.kind in {EndKind.STOPPED, EndKind.TIMEOUT}
+    expect_at_most(
+        max(after, CLOSE_AFTER_TERMINAL + 0.001) if still_open else after,
+        CLOSE_AFTER_TERMINAL,
+        lag=0.0 if still_open else complete_run.lag,
+        expected=f"the end of the body within {CLOSE_AFTER_TERMINAL:g} s of the terminal",
+        actual=f"{'still open' if still_open else 'the end'} {after:.2f} s after it",
+        at=(terminal, terminal.exchange),
+    )
+
+
+def expect_failure_said(run: Observation) -> None:
+    """Fail unless a crash ended in an error event, a terminal, and a whole body."""
+    also = ()
+    if was_cut(run):
+        also = ("http.terminated-body does not hold in this run either: the cut is how it ended",)
+    if not run.terminals or (not run.errors and run.outcome is Outcome.SUCCESS):
+        expect(
+            run.terminals,
+            expected="an error and a terminal, then the end of the body",
+            actual=how_it_ended(run),
+            at=run.last,
+            breaks=breaks_of(run),
+            also=also,
+        )
+    expect(
+        run.terminals[0][0].exchange.end.kind not in {EndKind.CUT, EndKind.RESET},
+        expected="a whole body behind the terminal",
+        actual=how_it_ended(run),
+        at=(run.terminals[0][0], run.last),
+        breaks=POSTS_AGAIN,
+    )
+    if has_error_events(run):
+        expect(
+            run.errors or run.outcome is not Outcome.FAILURE or _says_why(run),
+            expected="an error event before the terminal",
+            actual=f"a terminal that says {run.outcome} and no error",
+            at=run.terminals[0][0],
+        )
+
+
+def has_error_events(run: Observation) -> bool:
+    return run.dialect.profile.errors.event is not None
+
+
+def _says_why(run: Observation) -> bool:
+    """Whether the terminal is itself the dialect's error event."""
+    return run.terminals[0][0].type == run.dialect.profile.errors.event
+
+
+@requirement(
+    "terminal.on-crash",
+    MUST,
+    tier="resilient",
+    text="An exception in the agent ends in an error, a terminal, and a complete body.",
+    source="the dialect's terminal; ag-ui #2531, agno PR 9487",
+    hint="catch around the whole agent, send error and terminal, then return normally",
+)
+def test_on_crash(crash_run: Observation) -> None:
+    expect_failure_said(crash_run)
+
+
+@requirement(
+    "terminal.on-crash-before-first",
+    MUST,
+    tier="resilient",
+    text="An exception before the first event is an HTTP error, or ends in an error and a terminal.",
+    source="the dialect's terminal; kubently #65 (200 with an empty body)",
+    hint="catch around the whole agent, its start included",
+)
+def test_on_crash_before_first(crash_first_run: Observation) -> None:
+    if not is_http_error(crash_first_run):
+        expect_failure_said(crash_first_run)
+
+
+@requirement(
+    "terminal.base-exceptions",
+    MUST,
+    tier="resilient",
+    text="CancelledError and SystemExit in the agent end like any other exception.",
+    source="Python: both derive from BaseException, so that `except Exception` lets them pass",
+    hint="catch BaseException around the agent, or end the run in a finally block",
+    presupposes=["terminal.on-crash"],
+)
+def test_base_exceptions(crash_cancelled_run: Observation, crash_exit_run: Observation) -> None:
+    for run in (crash_cancelled_run, crash_exit_run):
+        expect_failure_said(run)
+        expect_not_success(run)
+
+
+@requirement(
+    "terminal.crash-is-not-success",
+    MUST,
+    tier="resilient",
+    text="A crash is never reported as success.",
+    source="the dialect's outcomes; agno PR 9487",
+    breaks="whoever acts on the answer: half of it passes for all of it",
+    hint="let the terminal's outcome follow from how the agent ended",
+    presupposes=["terminal.on-crash", "terminal.on-crash-before-first"],
+)
+def test_crash_is_not_success(crash_run: Observation, crash_first_run: Observation) -> None:
+    for run in (crash_run, crash_first_run):
+        expect_not_success(run)
+
+
+def expect_not_success(run: Observation) -> None:
+    for event, outcome in run.terminals:
+        expect(
+            outcome is not Outcome.SUCCESS,
+            expected="a terminal that says failure",
+            actual="a terminal that says success",
+            at=(*run.errors[:1], event),
+            hint=f"or the control of `{run.scenario}` does not crash the agent: check its mapping",
+        )
+
+
+@requirement(
+    "terminal.nothing-lost-before-crash",
+    MUST,
+    tier="resilient",
+    text="What the agent emitted before it crashed arrives before the error.",
+    source="fastapi.sse loses the last event before an exception",
+    breaks="users, who lose the last words; and whoever debugs the crash by them",
+    hint="flush what is queued before the error is sent",
+    presupposes=["terminal.on-crash"],
+)
+def test_nothing_lost_before_crash(crash_run: Observation) -> None:
+    marker = crash_run.declared.marker
+    if marker is None:
+        raise NotTested(
+            "no marker is declared that the agent emits last before it crashes",
+            "declare it: crash = { …, marker = \"the last words\" }",
+        )
+    error = crash_run.errors[0] if crash_run.errors else None
+    before = [
+        text
+        for event in crash_run.events
+        if error is None or event.exchange is not error.exchange or event.block.index < error.block.index
+        if (text := crash_run.text_of(event)) is not None
+    ]
+    expect(
+        marker in "".join(before),
+        expected=f"the marker {marker!r} before the error",
+        actual=f"text that ends in {''.join(before)[-40:]!r}",
+        at=error if error is not None else crash_run.last,
+    )
+
+
+@requirement(
+    "terminal.no-internals",
+    MUST,
+    tier="resilient",
+    text="A secret in an exception's text never reaches the client.",
+    source="CWE-209: error messages with sensitive information",
+    breaks="the operator: paths, queries and keys are shown to every user",
+    hint="send a fixed sentence and an id; log the exception",
+)
+def test_no_internals(all_runs: list[Observation]) -> None:
+    planted = [run for run in all_runs if run.declared.secret]
+    if not planted:
+        raise NotTested(
+            "no secret is declared that the crash's exception carries",
+            'declare it: crash = { …, secret = "srv/app" }',
+        )
+    for run in planted:
+        secret = (run.declared.secret or "").encode()
+        for exchange in run.exchanges:
+            at = exchange.body.find(secret)
+            expect(
+                at < 0,
+                expected="no text of the exception",
+                actual=f"the planted secret at byte {at}",
+                at=_block_at(exchange, at),
+                recording=exchange,
+            )
+
+
+def _block_at(exchange: Recording, offset: int):  # type: ignore[no-untyped-def]
+    return next((b for b in exchange.blocks if b.start <= offset < b.end), exchange)
+
+
+STACK = re.compile(
+    r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|\bat [\w.$<>]+ ?\([^)]*:\d+(:\d+)?\)"
+)
+
+
+@requirement(
+    "terminal.no-stack-traces",
+    SHOULD,
+    tier="resilient",
+    text="An error says nothing that looks like a stack trace.",
+    source="CWE-209; a heuristic, so never more than a warning",
+    breaks="the operator: the inside of the server is shown to every user",
+    hint="send a fixed sentence and an id; log the exception",
+    presupposes=["terminal.no-internals"],
+)
+def test_no_stack_traces(bad_runs: list[Observation]) -> None:
+    errors = [(run, event) for run in bad_runs for event in run.errors]
+    refused = [run for run in bad_runs if is_http_error(run)]
+    if not errors and not refused:
+        raise NotTested("no error was seen", "map a `crash` scenario")
+    for _, event in errors:
+        found = STACK.search(repr(event.payload).replace("\\\\n", "\n"))
+        expect(
+            found is None,
+            expected="a sentence for users",
+            actual=f"what looks like a stack trace: {found[0]!r}" if found else "",
+            at=event,
+        )
+    for run in refused:
+        found = STACK.search(run.first.body[:65536].decode("utf-8", "replace"))
+        expect(
+            found is None,
+            expected="a sentence for users",
+            actual=f"what looks like a stack trace: {found[0]!r}" if found else "",
+            at=run.first,
+        )
+
+
+@requirement(
+    "terminal.handled-failure",
+    MUST,
+    tier="resilient",
+    text="A failure that the agent reports itself ends in an error and a terminal that says failure.",
+    source="the dialect's terminal and outcomes",
+    breaks="whoever acts on the outcome",
+    hint="let the terminal's outcome follow from the error",
+)
+def test_handled_failure(fail_run: Observation) -> None:
+    if is_http_error(fail_run):
+        return
+    expect_failure_said(fail_run)
+    expect_not_success(fail_run)
+
+
+@requirement(
+    "terminal.interrupt-said",
+    MUST,
+    tier="resilient",
+    text="Waiting for a person is said, as the dialect says it.",
+    source="the dialect",
+    breaks="users, who are not asked and wait",
+    hint="send the dialect's event before waiting",
+)
+def test_interrupt_said(interrupt_run: Observation) -> None:
+    asked = [event for event in interrupt_run.events if event.role is Role.INPUT]
+    expect(
+        asked or interrupt_run.outcome is Outcome.INTERRUPT,
+        expected="an event that asks for input, or a terminal that says interrupt",
+        actual=how_it_ended(interrupt_run),
+        at=interrupt_run.last,
+    )
+
+
+@requirement(
+    "terminal.interrupt-answered",
+    MUST,
+    tier="resilient",
+    text="A run that waits for a person goes on with the answer, to its terminal.",
+    source="the dialect",
+    breaks="users, who answer and see nothing happen",
+    hint="wake the run when the answer comes",
+    presupposes=["terminal.interrupt-said"],
+)
+def test_interrupt_answered(interrupt_run: Observation, dialect: Dialect) -> None:
+    if dialect.profile.resume.answer is None:
+        raise NotTested(f"the dialect {dialect.name} does not declare how a run is answered")
+    expect(
+        interrupt_run.outcome is Outcome.SUCCESS,
+        expected="success, once the answer was given",
+        actual=how_it_ended(interrupt_run),
+        at=interrupt_run.last,
+    )
+
+
+@requirement(
+    "terminal.others-survive-crash",
+    MUST,
+    tier="resilient",
+    text="One run's crash leaves the others as they are.",
+    source="the promise of a server: runs are independent",
+    breaks="every other user of the process",
+    hint="catch around each run; nothing a run raises may leave its task",
+    presupposes=["terminal.success-said", "terminal.exactly-one"],
+)
+def test_others_survive_crash(survivor_run: Observation) -> None:
+    expect(
+        survivor_run.outcome is Outcome.SUCCESS,
+        expected="the run beside the crash to end in success",
+        actual=how_it_ended(survivor_run),
+        at=survivor_run.last,
+    )

@@ -1,0 +1,56 @@
+"""Known failures by slug: strict, so that an entry goes when its failure does."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_agentstream.dialects.words import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+TABLE = "known-failures"
+
+
+class BaselineError(ValueError):
+    """A baseline that cannot be used: file, key, what was found and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The failures that are known, each with its reason: `[known-failures] "slug" = "why"`."""
+
+    path: str
+    reasons: Mapping[str, str]
+
+    @classmethod
+    def load(cls, path: str | None, slugs: Collection[str]) -> Baseline:
+        """Read a baseline file; without a path there are no known failures. Raises BaselineError."""
+        if path is None:
+            return cls("", {})
+        try:
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BaselineError(f"baseline {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BaselineError(f"baseline {path}: not TOML: {error}") from None
+        table = document.pop(TABLE, {})
+        if document or not isinstance(table, dict):
+            found = ", ".join(document) or repr(table)
+            raise BaselineError(f"baseline {path}: expected one table [{TABLE}], found {found}")
+        for slug, reason in table.items():
+            if slug not in slugs:
+                raise BaselineError(
+                    f"baseline {path}: {slug}: no such requirement{nearest(slug, slugs)}"
+                )
+            if not isinstance(reason, str) or not reason.strip():
+                raise BaselineError(
+                    f"baseline {path}: {slug}: expected a sentence that says why, found {reason!r}"
+                )
+        return cls(path, table)
+
+    def reason(self, slug: str) -> str | None:
+        return self.reasons.get(slug)

@@ -1,0 +1,210 @@
+"""How cases become pytest items: packaged ones without any path, users' own where they stand.
+
+Packaged cases are not found by walking folders. They are nodes of ours, appended to what the session
+collected: so no `conftest.py`, `python_files`, import mode, in-tree environment or folder of the user
+has a part in it. An item is no pytest function: it has no fixtures, so that neither autouse fixtures
+nor fixtures of the same name reach it; its parameters are probes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_agentstream.cases import case_of
+from pytest_agentstream.catalogue import Family, families
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_agentstream.cases import Case
+    from pytest_agentstream.running import Running
+
+NAME = "agentstream"
+RUNNING = "agentstream-running"
+
+
+class CaseItem(pytest.Item):
+    """One case; what it says is decided by the session's judge, what pytest makes of it by `Running`."""
+
+    def __init__(self, *, case: Case, line: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.case = case
+        self._line = line
+        self.add_marker(pytest.mark.agentstream)
+        if self.config.pluginmanager.hasplugin("timeout"):
+            self.add_marker(pytest.mark.timeout(0))  # probes have bounds of their own
+
+    @property
+    def _running(self) -> Running:
+        running: Running = self.config.pluginmanager.getplugin(RUNNING)
+        return running
+
+    def setup(self) -> None:
+        self._running.begin(self)
+
+    def runtest(self) -> None:
+        self._running.report(self)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from pytest_agentstream.preflight import PreflightFailed
+        from pytest_agentstream.running import Red
+
+        if isinstance(excinfo.value, Red | PreflightFailed):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self._line, f"{NAME}: {self.case.slug}"
+
+
+class CaseFile(pytest.Collector):
+    """One family of packaged cases."""
+
+    def __init__(self, *, family: Family, only: frozenset[str] | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._family = family
+        self._only = only
+
+    def collect(self) -> Iterator[CaseItem]:
+        for name, case in self._family.cases.items():
+            if self._only is None or name in self._only:
+                yield item_for(self, name, case)
+
+
+class CaseDirectory(pytest.Collector):
+    """The packaged suite."""
+
+    def __init__(self, *, selection: Selection, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._selection = selection
+
+    def collect(self) -> Iterator[CaseFile]:
+        for family in families():
+            chosen = self._selection.of(family)
+            if chosen is None or chosen:
+                file_name = f"{family.name}.py"
+                yield CaseFile.from_parent(
+                    self,
+                    name=file_name,
+                    path=family.path,
+                    nodeid=f"{NAME}/{file_name}",
+                    family=family,
+                    only=chosen,
+                )
+
+
+class Selection:
+    """Which packaged cases the words on the command line mean.
+
+    A word is `agentstream`, `agentstream/FILE.py` or `agentstream/FILE.py::CASE`. Raises
+    pytest.UsageError for a word that means none, with the nearest that does.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._whole = not words
+        self._chosen: dict[str, set[str] | None] = {}
+        for word in words:
+            self._take(word)
+
+    def of(self, family: Family) -> frozenset[str] | None:
+        """The chosen case names of a family; None means all of them."""
+        if self._whole:
+            return None
+        chosen = self._chosen.get(family.name, set())
+        return None if chosen is None else frozenset(chosen)
+
+    def _take(self, word: str) -> None:
+        path, _, name = word.partition("::")
+        rest = path.removeprefix(NAME).strip("/")
+        if not rest:
+            self._whole = True
+            return
+        by_name = {f"{family.name}.py": family for family in families()}
+        family = by_name.get(rest) or by_name.get(f"{rest}.py")
+        if family is None:
+            raise pytest.UsageError(_unknown(word, [f"{NAME}/{file}" for file in by_name]))
+        if not name:
+            self._chosen[family.name] = None
+        elif name not in family.cases:
+            known = [f"{NAME}/{family.name}.py::{case}" for case in family.cases]
+            raise pytest.UsageError(_unknown(word, known))
+        else:
+            before = self._chosen.setdefault(family.name, set())
+            if before is not None:
+                before.add(name)
+
+
+def _unknown(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1) or known[:1]
+    return f"agentstream: no packaged case is called {word}; did you mean {near[0]}?"
+
+
+def item_for(parent: pytest.Collector, name: str, case: Case) -> CaseItem:
+    line = case.check.__code__.co_firstlineno - 1
+    return CaseItem.from_parent(parent, name=name, case=case, line=line)
+
+
+def own_item(collector: pytest.Collector, name: str, function: object) -> CaseItem:
+    """The item of a user's own case; its id ends in `[agentstream]`, so that one xdist worker gets all."""
+    case = case_of(function)
+    if case is None:
+        raise TypeError(f"{name} is no case")
+    return item_for(collector, f"{name}[{NAME}]", case)
+
+
+def belongs(nodeid: str) -> bool:
+    """Whether a node id is that of a case, packaged or a user's own."""
+    return nodeid.startswith(f"{NAME}/") or nodeid.endswith(f"[{NAME}]")
+
+
+class Collection:
+    """Add the packaged cases that `words` mean to what pytest collects; None means none of them."""
+
+    def __init__(self, words: Sequence[str] | None) -> None:
+        self.words = words
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Iterator[Any]:  # a generator as pluggy's wrappers are
+        report: pytest.CollectReport = yield
+        if isinstance(collector, pytest.Session) and self.words is not None and report.passed:
+            report.result.append(
+                CaseDirectory.from_parent(
+                    collector,
+                    name=NAME,
+                    path=families()[0].path.parent,
+                    nodeid=NAME,
+                    selection=Selection(self.words),
+                )
+            )
+        return report
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if self.words is None or any(isinstance(item, CaseItem) for item in session.items):
+            return
+        if session.testsfailed:
+            return
+        raise pytest.UsageError(
+            "agentstream: a server under test was given, and not one packaged case is left to judge "
+            "it: everything was deselected. " + _selectors(session.config)
+        )
+
+
+def _selectors(config: pytest.Config) -> str:
+    given = [
+        f"{option} {value!r}"
+        for option, value in (
+            ("-m", config.getoption("markexpr", "")),
+            ("-k", config.getoption("keyword", "")),
+            ("--deselect", config.getoption("deselect", None)),
+        )
+        if value
+    ]
+    said = f"In force: {', '.join(given)}. " if given else ""
+    return f"{said}`agentstream run URL` is free of what a project's configuration adds."

@@ -1,0 +1,183 @@
+"""The client as a probe gets it: it finds the control, counts runs, and notices when the server is gone."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from pytest_agentstream.controls import Control, control_of
+from pytest_agentstream.dialects.reading import Role
+from pytest_agentstream.observing import Observation
+from pytest_agentstream.recording import Chunk, End, EndKind, Recording, Request, Run
+from pytest_agentstream.retrying import parse_retry_after
+from pytest_agentstream.templates import render
+from pytest_agentstream.verdicts import NotTested, ServerGone
+
+if TYPE_CHECKING:
+    from pytest_agentstream.client import Client
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.dialects.reading import Event
+    from pytest_agentstream.target import Target
+    from pytest_agentstream.wire import Block
+
+THROTTLED = frozenset({429, 503})
+PATIENCE = 3
+LONGEST_PAUSE = 10.0
+
+
+@dataclass
+class Ledger:
+    """What a session did to the server under test: runs started, in order, and whether it is gone.
+
+    `limit` is the most runs that may be started, or None.
+    """
+
+    limit: int | None = None
+    observations: list[Observation] = field(default_factory=list)
+    others: list[Recording] = field(default_factory=list)
+    started: int = 0
+    throttled: int = 0
+    gone: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> None:
+        """Count a run that is about to be started; raises `NotTested` above the limit."""
+        with self._lock:
+            if self.limit is not None and self.started >= self.limit:
+                raise NotTested(
+                    f"the limit of {self.limit} runs is used up",
+                    f"allow more: --agentstream-max-runs {self.limit + 10}",
+                )
+            self.started += 1
+
+    def keep(self, run: Run, dialect: Dialect, control: Control) -> Observation:
+        with self._lock:
+            made = Observation(run, dialect, control.scenario, len(self.observations) + 1)
+            self.observations.append(made)
+            return made
+
+    def place_of(self, recording: Recording) -> tuple[int, int] | None:
+        """The run and exchange numbers of a recording, both from 1, or None for a lone request."""
+        for seen in self.observations:
+            for number, exchange in enumerate(seen.exchanges, 1):
+                if exchange is recording:
+                    return seen.number, number
+        return None
+
+
+class Driver:
+    """Drive one server under test for one probe.
+
+    `interval` is the promised heartbeat interval H in seconds, or None.
+    """
+
+    def __init__(
+        self, client: Client, target: Target, dialect: Dialect, ledger: Ledger, asker: str
+    ) -> None:
+        self._client = client
+        self._target = target
+        self._dialect = dialect
+        self._ledger = ledger
+        self._asker = asker
+
+    @property
+    def interval(self) -> float | None:
+        return self._target.heartbeat or self._dialect.profile.heartbeat.interval
+
+    def control(self, scenario: str) -> Control:
+        """How the scenario is asked for; raises `NotTested` where there is no way."""
+        return control_of(self._target, scenario, self.interval)
+
+    async def run(self, scenario: str, **options: Any) -> Observation:
+        """Start one run and follow it to its end as a client would, reconnecting where that is right.
+
+        `options` are those of `Client.run`. An unprovoked 429 or 503 is waited out. Raises
+        `NotTested` without a control, above the limit of runs, while the server stays overloaded,
+        and `ServerGone` once it does not accept connections any more.
+        """
+        control = self.control(scenario)
+        for attempt in range(1, PATIENCE + 1):
+            self._stop_if_gone()
+            self._ledger.begin()
+            run = await self._client.run(scenario, control.scenario, control.name, **options)
+            self._notice(run.first)
+            if run.first.status not in THROTTLED or attempt == PATIENCE:
+                break
+            self._ledger.throttled += 1
+            after = run.first.head.value("retry-after") if run.first.head else None
+            hint = parse_retry_after(after) if after else None
+            await anyio.sleep(min(attempt if hint is None else hint, LONGEST_PAUSE))
+        if run.first.status in THROTTLED:
+            raise NotTested(
+                f"the server answered {run.first.status} to `{scenario}` {PATIENCE} times",
+                "slow down: --agentstream-concurrency 1",
+            )
+        return self._ledger.keep(run, self._dialect, control)
+
+    async def run_and_answer(self, scenario: str) -> Observation:
+        """Start a run that waits for a person, and answer as soon as its stream asks.
+
+        Where the dialect declares no way to answer, the run is left to its own end.
+        """
+        asked = anyio.Event()
+        asking: list[Event] = []
+
+        def notice(block: Block) -> None:
+            if not asking:
+                asking.extend(e for e in self._events_of(block) if e.role is Role.INPUT)
+            if asking:
+                asked.set()
+
+        async def answer() -> None:
+            await asked.wait()
+            await self._answer(asking[0])
+
+        async with anyio.create_task_group() as beside:
+            if self._dialect.profile.resume.answer is not None:
+                beside.start_soon(answer)
+            seen = await self.run(scenario, on_block=notice)
+            beside.cancel_scope.cancel()
+        return seen
+
+    def _events_of(self, block: Block) -> tuple[Event, ...]:
+        """The event of a block that has just come in, while its exchange goes on."""
+        chunk, end = Chunk(block.at, block.raw), End(EndKind.STOPPED, block.at)
+        return self._dialect.events(Recording(Request("", ""), None, (chunk,), end))
+
+    async def _answer(self, event: Event) -> None:
+        resume = self._dialect.profile.resume
+        method, _, path = (resume.answer or "").partition(" ")
+        fields = event.payload if isinstance(event.payload, dict) else {}
+        known = {name: value for name, value in fields.items() if isinstance(value, str)}
+        body = render(resume.answer_json, {"prompt": "yes", **known}, {})
+        await self.request(method, path, of=Run("", "", (event.exchange,)), json=body)
+
+    async def resume(self, seen: Observation, cursor: str, **options: Any) -> Recording:
+        """Read a run back from a cursor in one exchange, which starts nothing."""
+        self._stop_if_gone()
+        return self._noted(await self._client.resume(seen.run, cursor, **options))
+
+    async def request(self, method: str, path: str, **options: Any) -> Recording:
+        """Send any other request to the target's origin."""
+        self._stop_if_gone()
+        return self._noted(await self._client.request(method, path, **options))
+
+    def _noted(self, recording: Recording) -> Recording:
+        self._notice(recording)
+        self._ledger.others.append(recording)
+        return recording
+
+    def _notice(self, recording: Recording) -> None:
+        if recording.end.kind is EndKind.REFUSED and self._ledger.started > 1:
+            self._ledger.gone = self._ledger.gone or (
+                f"the server under test stopped accepting connections; "
+                f"first seen by the probe `{self._asker}` ({recording.end.detail})"
+            )
+            self._stop_if_gone()
+
+    def _stop_if_gone(self) -> None:
+        if self._ledger.gone:
+            raise ServerGone(f"server gone: {self._ledger.gone}", "see its log for why it ended")

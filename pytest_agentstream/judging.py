@@ -1,0 +1,301 @@
+"""Turn what probes recorded into one result for each case."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_agentstream.evidence import Redactor, cap, escape, show
+from pytest_agentstream.observing import COUNTS, Observation
+from pytest_agentstream.probing import Probe, closure, probes_of
+from pytest_agentstream.requirements import Level, Tier
+from pytest_agentstream.scheduling import ProbeError
+from pytest_agentstream.verdicts import (
+    UNSOUND,
+    ControlBroken,
+    Failed,
+    Finding,
+    InDoubt,
+    NotApplicable,
+    NotTested,
+    Outcome,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_agentstream.cases import Case
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.driving import Ledger
+    from pytest_agentstream.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What came out for one requirement, ready for every report; all texts are redacted and escaped.
+
+    `reason` says why in one sentence, `option` what would make it testable, `blocked_by` the slug of
+    the root cause, `wire` the recording lines.
+    """
+
+    slug: str
+    level: str
+    tier: str
+    verdict: Verdict
+    text: str
+    control: str = ""
+    reason: str = ""
+    option: str = ""
+    blocked_by: str = ""
+    expected: str = ""
+    actual: str = ""
+    breaks: str = ""
+    hint: str = ""
+    also: tuple[str, ...] = ()
+    wire: tuple[str, ...] = ()
+    timing: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> CaseResult:
+        values = json.loads(text)
+        values |= {
+            "verdict": Verdict(values["verdict"]),
+            "also": tuple(values["also"]),
+            "wire": tuple(values["wire"]),
+        }
+        return cls(**values)
+
+    def lines(self) -> list[str]:
+        """The result as people read it, in every report."""
+        rows = [
+            ("Requirement", self.text),
+            ("Expected", self.expected),
+            ("Actual", self.actual),
+            ("Because", self.reason),
+            *(("Also", sentence) for sentence in self.also),
+            ("Breaks", self.breaks),
+            ("Hint", self.hint),
+            ("To test", self.option),
+            ("Control", self.control),
+        ]
+        body = [f"  {name:<12} {value}" for name, value in rows if value]
+        if self.wire:
+            body.append(f"  {'Recording':<12} {self.wire[0]}")
+            body += [f"  {line}" for line in self.wire[1:]]
+        return [f"{self.slug} ({self.level}, {self.tier}): {self.verdict}", *body]
+
+
+class Results(Protocol):
+    """Where the results of probes come from: a scheduler, or recordings read from a file."""
+
+    def result(self, probe: Probe) -> Any: ...
+
+    def again(self, probes: Iterable[Probe]) -> None: ...
+
+
+@dataclass
+class Judge:
+    """Judge cases, each once; what a case presupposes is judged first.
+
+    `catalogue` maps slugs to cases, selected or not. `redact` hides secrets in what is reported.
+    """
+
+    catalogue: Mapping[str, Case]
+    results: Results
+    target: Target
+    dialect: Dialect
+    ledger: Ledger
+    redact: Redactor
+    _known: dict[str, CaseResult] = field(default_factory=dict)
+    _broken: dict[str, str] = field(default_factory=dict)
+    _judging: list[str] = field(default_factory=list)
+
+    def judge(self, case: Case) -> CaseResult:
+        """The result of a case; waits for its probes. Raises nothing that a server can cause."""
+        if case.slug not in self._known:
+            if case.slug in self._judging:
+                circle = " -> ".join([*self._judging, case.slug])
+                raise LookupError(f"requirements presuppose each other in a circle: {circle}")
+            self._judging.append(case.slug)
+            try:
+                self._known[case.slug] = self._judge(case)
+            finally:
+                self._judging.pop()
+        return self._known[case.slug]
+
+    def _judge(self, case: Case) -> CaseResult:
+        values: dict[str, object] = {}
+        try:
+            self._check_applies(case)
+            blocker = self._blocker(case)
+            if blocker is not None:
+                return blocker
+            for name, probe in probes_of(case).items():
+                values[name] = self.results.result(probe)
+            self._run(case, values)
+        except InDoubt as first:
+            return self._retry(case, first)
+        except Outcome as outcome:
+            return self._outcome(case, outcome, values)
+        except ProbeError as error:
+            return self._make(case, Verdict.ERROR, reason=str(error), values=values)
+        except Exception as error:
+            return self._make(case, Verdict.ERROR, reason=_broke(case, error), values=values)
+        return self._make(case, Verdict.MET, values=values)
+
+    def _run(self, case: Case, values: Mapping[str, object]) -> None:
+        self._check_sample(case, values)
+        known = {"target": self.target, "dialect": self.dialect, **values}
+        case.check(**{name: known[name] for name in case.parameters})
+
+    def _retry(self, case: Case, first: InDoubt) -> CaseResult:
+        """A time within our own lag: probe once more, alone; still in doubt is our error."""
+        probes = probes_of(case)
+        values: dict[str, object] = {}
+        try:
+            self.results.again(probes.values())
+            values = {name: self.results.result(probe) for name, probe in probes.items()}
+            self._run(case, values)
+        except InDoubt as second:
+            reason = f"in doubt twice, for our own lag: {first}; then {second}"
+            return self._make(case, Verdict.ERROR, reason=reason, values=values)
+        except Outcome as outcome:
+            return self._outcome(case, outcome, values)
+        except ProbeError as error:
+            return self._make(case, Verdict.ERROR, reason=str(error), values=values)
+        return self._make(case, Verdict.MET, values=values)
+
+    def _check_applies(self, case: Case) -> None:
+        why = self.dialect.not_applicable(case.slug)
+        if why is not None:
+            raise NotApplicable(why)
+
+    def _blocker(self, case: Case) -> CaseResult | None:
+        for slug in case.requirement.presupposes:
+            before = self.judge(self.catalogue[slug])
+            if before.verdict in UNSOUND:
+                root = before.blocked_by or before.slug
+                return self._make(
+                    case, Verdict.BLOCKED, reason=f"blocked by {root}", blocked_by=root
+                )
+        return None
+
+    def _check_sample(self, case: Case, values: Mapping[str, object]) -> None:
+        runs = [value for value in _flat(values.values()) if isinstance(value, Observation)]
+        for kind, least in case.needs.least:
+            most = sum(COUNTS[kind](run) for run in runs)
+            if most < least:
+                seen = ", ".join(sorted({run.scenario for run in runs})) or "none"
+                raise NotTested(
+                    f"needs at least {least} {kind} and saw {most} (scenarios: {seen})",
+                    "map a scenario that sends more",
+                )
+
+    def _outcome(self, case: Case, outcome: Outcome, values: Mapping[str, object]) -> CaseResult:
+        match outcome:
+            case Failed(finding=finding):
+                level = self.dialect.level_of(case.slug, case.requirement.level)
+                verdict = Verdict.FAILED if level is Level.MUST else Verdict.WARNED
+                return self._make(case, verdict, finding=finding, values=values)
+            case ControlBroken():
+                return self._control(case, outcome, values)
+            case NotTested(why=why, option=option):
+                return self._make(
+                    case, Verdict.NOT_TESTED, reason=why, option=option, values=values
+                )
+            case NotApplicable(why=why):
+                return self._make(case, Verdict.NOT_APPLICABLE, reason=why, values=values)
+        return self._make(case, Verdict.ERROR, reason=f"{outcome!r}", values=values)
+
+    def _control(
+        self, case: Case, broken: ControlBroken, values: Mapping[str, object]
+    ) -> CaseResult:
+        first = self._broken.setdefault(broken.scenario, case.slug)
+        if first != case.slug:
+            reason = f"the control of `{broken.scenario}` is broken, see {first}"
+            option = f"mend the mapping of `{broken.scenario}`"
+            return self._make(case, Verdict.NOT_TESTED, reason=reason, option=option)
+        finding = Finding(broken.expected, broken.actual, recording=broken.recording)
+        reason = f"the control of `{broken.scenario}` does not do what it says"
+        return self._make(
+            case, Verdict.CONTROL_BROKEN, reason=reason, finding=finding, values=values
+        )
+
+    def _make(
+        self,
+        case: Case,
+        verdict: Verdict,
+        *,
+        reason: str = "",
+        option: str = "",
+        blocked_by: str = "",
+        finding: Finding | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> CaseResult:
+        wanted = case.requirement
+        clean = lambda text: escape(self.redact(text))  # noqa: E731
+        controls = [f"{o.scenario}: {o.run.control}" for o in _observations(values or {})]
+        return CaseResult(
+            slug=case.slug,
+            level=str(self.dialect.level_of(case.slug, wanted.level)),
+            tier=str(wanted.tier),
+            verdict=verdict,
+            text=wanted.text,
+            control=", ".join(dict.fromkeys(controls)),
+            reason=clean(reason),
+            option=clean(option),
+            blocked_by=blocked_by,
+            expected=cap(clean(finding.expected), 600) if finding else "",
+            actual=cap(clean(finding.actual), 600) if finding else "",
+            breaks=(finding.breaks or wanted.breaks) if finding else "",
+            hint=(finding.hint or wanted.hint) if finding else "",
+            also=tuple(clean(text) for text in finding.also) if finding else (),
+            wire=tuple(show(finding, self.ledger, self.redact)) if finding else (),
+            timing=case.timing,
+        )
+
+
+def _flat(values: Iterable[object]) -> list[object]:
+    out: list[object] = []
+    for value in values:
+        out += _flat(value) if isinstance(value, list | tuple) else [value]
+    return out
+
+
+def _observations(values: Mapping[str, object]) -> list[Observation]:
+    return [value for value in _flat(values.values()) if isinstance(value, Observation)]
+
+
+def _broke(case: Case, error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"the case {case.check.__module__}.{case.check.__name__} broke: {error!r}"
+        f" ({frame.name}, line {frame.lineno})"
+    )
+
+
+def below(tier: Tier, required: Tier | None) -> bool:
+    """Whether a tier is the required one or one that it builds on."""
+    return required is not None and tier.rank <= required.rank
+
+
+def planned(cases: Iterable[Case], catalogue: Mapping[str, Case]) -> tuple[Probe, ...]:
+    """Every probe that judging the cases will ask for, what they presuppose included."""
+    wanted: dict[str, Case] = {}
+
+    def visit(case: Case) -> None:
+        if case.slug not in wanted:
+            wanted[case.slug] = case
+            for slug in case.requirement.presupposes:
+                visit(catalogue[slug])
+
+    for one in cases:
+        visit(one)
+    return closure(probe for case in wanted.values() for probe in probes_of(case).values())

@@ -1,0 +1,149 @@
+"""A run as a case sees it: what was recorded, what the dialect makes of it, what was declared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pytest_agentstream.dialects.paths import find
+from pytest_agentstream.dialects.reading import Role
+from pytest_agentstream.verdicts import NotTested
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.dialects.reading import Cursor, Event, Outcome, Reading, Violation
+    from pytest_agentstream.recording import Recording, Run
+    from pytest_agentstream.target import Scenario
+    from pytest_agentstream.wire import Block
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One run, read in its dialect, with what was declared of its scenario.
+
+    `number` is the run's place in the session, from 1, as findings name it.
+    """
+
+    run: Run
+    dialect: Dialect
+    declared: Scenario
+    number: int
+
+    @cached_property
+    def reading(self) -> Reading:
+        return self.dialect.read(self.run)
+
+    @property
+    def scenario(self) -> str:
+        return self.run.scenario
+
+    @property
+    def exchanges(self) -> tuple[Recording, ...]:
+        return self.run.exchanges
+
+    @property
+    def first(self) -> Recording:
+        return self.run.first
+
+    @property
+    def last(self) -> Recording:
+        return self.run.last
+
+    @property
+    def lag(self) -> float:
+        """The worst lag of our own event loop during the run, in seconds."""
+        return max(exchange.lag for exchange in self.exchanges)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(block for exchange in self.exchanges for block in exchange.blocks)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return self.reading.events
+
+    @cached_property
+    def content(self) -> tuple[Event, ...]:
+        """The events that carry the run: neither heartbeats nor terminals."""
+        idle = {Role.HEARTBEAT, Role.TERMINAL}
+        return tuple(event for event in self.events if event.role not in idle)
+
+    @cached_property
+    def identified(self) -> tuple[tuple[Event, Cursor], ...]:
+        """The events that have a cursor, with it."""
+        return tuple((event, event.cursor) for event in self.events if event.cursor is not None)
+
+    @property
+    def terminals(self) -> tuple[tuple[Event, Outcome], ...]:
+        return self.reading.terminals
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.reading.outcome
+
+    @property
+    def errors(self) -> tuple[Event, ...]:
+        return tuple(event for event in self.events if event.role is Role.ERROR)
+
+    @property
+    def text(self) -> str:
+        """The texts that a user is shown, put together; events sent again count again."""
+        return "".join(text for event in self.events if (text := self.text_of(event)) is not None)
+
+    def text_of(self, event: Event) -> str | None:
+        """The text that one event shows, where the dialect says which field that is."""
+        declared = self.dialect.profile.events.get(event.type or "")
+        if declared is None or declared.text is None:
+            return None
+        found = find(event.payload, declared.text)
+        return found if isinstance(found, str) else None
+
+    def planted_segments(self, wanted: str) -> list[tuple[str, str | None]]:
+        """The parts of the planted text with any of the wanted characters, each as sent and as it came.
+
+        Parts are told apart by marks such as `|1|`; None came where its marks did not. Raises
+        `NotTested` where no such text was planted.
+        """
+        sent = self.declared.text
+        if sent is None or not self.declared.verbatim:
+            raise NotTested(
+                f"`{self.scenario}` is not declared to answer with a planted text",
+                f"declare it: {self.scenario} = {{ json = {{ message = \"{{prompt}}\" }}, verbatim = true }}",
+            )
+        came = _marked(self.text)
+        parts = [(mark, part) for mark, part in _marked(sent).items() if set(part) & set(wanted)]
+        if not parts:
+            raise NotTested("the planted text has none of the characters that this is about")
+        return [(part, came.get(mark)) for mark, part in parts]
+
+    def violations(self, slug: str) -> tuple[Violation, ...]:
+        return self.reading.of(slug)
+
+
+_MARK = re.compile(r"\|\d+\|")
+
+
+def _marked(text: str) -> dict[str, str]:
+    """The parts of a text by the mark before each; the first part has the mark `start`."""
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return {"start": text}
+    parts = {"start": text[: marks[0].start()], marks[-1][0]: text[marks[-1].end() :]}
+    parts.update({one[0]: text[one.end() : other.start()] for one, other in pairwise(marks)})
+    return parts
+
+
+COUNTS: Mapping[str, Callable[[Observation], int]] = {
+    "events": lambda run: len(run.events),
+    "content": lambda run: len(run.content),
+    "blocks": lambda run: len(run.blocks),
+    "ids": lambda run: len(run.identified),
+    "terminals": lambda run: len(run.terminals),
+    "exchanges": lambda run: len(run.exchanges),
+}
+"""What a minimum sample may count, and how."""

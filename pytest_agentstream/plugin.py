@@ -1,0 +1,91 @@
+"""The pytest plugin: options, and what switches the rest on.
+
+While it is off, this module imports nothing but the standard library and pytest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+
+    from pytest_agentstream.fixtures import BlockingClient
+    from pytest_agentstream.target import Target
+
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("url", {"metavar": "URL", "help": "the server under test: the endpoint that starts a run"}),
+    ("reference", {"action": "store_true", "help": "start the bundled reference server and judge it"}),
+    ("dialect", {"metavar": "NAME|FILE", "help": "a built-in dialect, or a TOML file of your own"}),
+    ("config", {"metavar": "FILE", "help": "the file with [tool.agentstream]; default: the nearest"}),
+    ("heartbeat", {"metavar": "SECONDS", "help": "the promised heartbeat interval H"}),
+    ("header", {"metavar": "'NAME: VALUE'", "action": "append", "help": "sent with every request"}),
+    ("control-header", {"action": "store_true", "help": "ask for scenarios in X-Agentstream-Scenario"}),
+    ("level", {"metavar": "must|should", "help": "the lowest level that makes a run red"}),
+    ("require", {"metavar": "TIER", "help": "an untested MUST up to this tier is red"}),
+    ("allow", {"metavar": "CLASS,…", "help": "probe classes allowed beyond loopback: fuzz,load,attack"}),
+    ("max-runs", {"metavar": "N", "help": "start at most N agent runs"}),
+    ("concurrency", {"metavar": "N", "help": "at most N probes at once (16)"}),
+    ("baseline", {"metavar": "FILE", "help": "known failures by slug (agentstream-baseline.toml)"}),
+    ("plan", {"action": "store_true", "help": "send nothing; print which runs would be started"}),
+    ("report", {"metavar": "FILE", "help": "write every verdict to FILE as JSON"}),
+    ("recordings", {"metavar": "FILE", "help": "write every recording to FILE as JSONL"}),
+    ("seed", {"metavar": "N", "help": "the seed of back-off and jitter (0)"}),
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("agentstream", "conformance of agent streaming servers")
+    for name, options in OPTIONS:
+        group.addoption(f"--agentstream-{name}", dest=f"agentstream_{_key(name)}", **options)
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "agentstream: a packaged conformance case")
+    given = any(config.getoption(f"agentstream_{_key(name)}") for name, _ in OPTIONS)
+    if given or _names_the_suite(config) or hasattr(config, "workerinput"):
+        from pytest_agentstream.switching import switch_on
+
+        switch_on(config)
+
+
+def _names_the_suite(config: pytest.Config) -> bool:
+    words = (arg.partition("::")[0] for arg in config.args)
+    return any(word == "agentstream" or word.startswith("agentstream/") for word in words)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> pytest.Item | None:
+    """Turn a user's own case into a case item, also where the suite is not switched on."""
+    if not hasattr(obj, "__agentstream_case__"):
+        return None
+    from pytest_agentstream.collection import own_item
+    from pytest_agentstream.switching import ensure_running
+
+    ensure_running(collector.config)
+    return own_item(collector, name, obj)
+
+
+@pytest.fixture(scope="session")
+def agentstream_target(pytestconfig: pytest.Config) -> Target:
+    """The server under test, as the settings describe it."""
+    from pytest_agentstream.switching import ensure_running
+
+    return ensure_running(pytestconfig).target
+
+
+@pytest.fixture(scope="session")
+def agentstream_client(pytestconfig: pytest.Config) -> BlockingClient:
+    """The reference client, for plain synchronous tests: `run`, `resume`, `request`, `result`."""
+    from pytest_agentstream.fixtures import BlockingClient
+    from pytest_agentstream.switching import ensure_running
+
+    return BlockingClient(ensure_running(pytestconfig))

@@ -1,0 +1,173 @@
+"""One run before all others: does the server under test start a stream at all, and if not, why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_agentstream.dialects import builtin_names
+from pytest_agentstream.evidence import Redactor, cap, escape, heading
+from pytest_agentstream.recording import EndKind, Phase
+
+if TYPE_CHECKING:
+    from pytest_agentstream.evidence import Numbering
+    from pytest_agentstream.observing import Observation
+    from pytest_agentstream.recording import Recording
+
+SHOWN = 300
+
+
+class PreflightFailed(Exception):
+    """The suite cannot begin; the text says what was sent, what came, and which setting to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the first run did not stream, and the setting that would change it, paste-ready."""
+
+    why: str
+    setting: str
+
+
+def check(seen: Observation, numbering: Numbering, redact: Redactor) -> None:
+    """Raise `PreflightFailed` unless the first run streamed at least one event."""
+    refusal = refusal_of(seen.first, len(seen.events))
+    if refusal is not None:
+        raise PreflightFailed(describe(refusal, seen.first, numbering, redact))
+
+
+def refusal_of(recording: Recording, events: int) -> Refusal | None:
+    """Why an answer is no stream that can be judged, or None where it is one."""
+    if recording.head is None:
+        return _unanswered(recording)
+    status = recording.head.status
+    if not 200 <= status < 300:
+        return _REFUSED.get(status) or _refused_otherwise(status)
+    media = (recording.head.value("content-type") or "no content type").split(";")[0].strip()
+    if events:
+        return None
+    if media.lower() in {"text/html", "application/xhtml+xml"}:
+        return Refusal(f"it answered {status} with an HTML page, not a stream", _URL)
+    if "json" in media.lower():
+        return Refusal(f"it answered {status} with {media}, not a stream", _STREAMING)
+    if recording.end.kind is EndKind.TIMEOUT:
+        return Refusal(
+            f"it answered {status} and then sent no event for {recording.end.at:.1f} s", _PATIENCE
+        )
+    if not recording.body:
+        return Refusal(f"it answered {status} with an empty body", _BODY)
+    return Refusal(f"it answered {status} ({media}), and nothing in its body is an event", _DIALECT)
+
+
+def describe(refusal: Refusal, recording: Recording, numbering: Numbering, redact: Redactor) -> str:
+    """The refusal as people read it: sent, got, and the setting."""
+    lines = [
+        f"agentstream preflight: {refusal.why}",
+        f"  Sent  {heading(recording, numbering, redact)}",
+        f"  To    {redact(recording.request.url)}",
+    ]
+    if recording.head is not None:
+        head = recording.head
+        media = head.value("content-type") or "no content type"
+        lines.append(f"  Got   {escape(redact(f'{head.status} {head.reason}, {media}'))}")
+        words = recording.body[:SHOWN].decode("utf-8", "replace")
+        lines += [f"        {cap(escape(redact(line)))}" for line in words.splitlines()[:6] if line]
+    elif recording.end.detail:
+        lines.append(f"  Got   {escape(redact(recording.end.detail))}")
+    lines.append("  Set   " + refusal.setting.replace("\n", "\n        "))
+    return "\n".join(lines)
+
+
+def undetected(
+    names: list[str], recording: Recording, numbering: Numbering, redact: Redactor
+) -> str:
+    """That an answer is a stream of no known dialect, or could be of several."""
+    could = f"it could be any of {', '.join(names)}" if names else "its events are those of none"
+    known = ", ".join(builtin_names())
+    refusal = Refusal(
+        f"the dialect could not be told from the first answer: {could}",
+        f"the dialect: --agentstream-dialect NAME, one of {known};\n"
+        "or --agentstream-dialect mine.toml, a description of your own (docs/dialects.md)",
+    )
+    return describe(refusal, recording, numbering, redact)
+
+
+_URL = (
+    "the start endpoint of your server, for instance\n"
+    "--agentstream-url http://127.0.0.1:8000/chat"
+)
+_BODY = (
+    "what your server wants to be sent:\n"
+    "[tool.agentstream.scenarios]\n"
+    'complete = { json = { message = "Hello" } }'
+)
+_STREAMING = (
+    "a request that asks for a stream, for instance\n"
+    "[tool.agentstream.scenarios]\n"
+    'complete = { json = { message = "Hello", stream = true } }'
+)
+_CREDENTIALS = (
+    "credentials, from the environment:\n"
+    "[tool.agentstream]\n"
+    'headers = { Authorization = "Bearer {env:AGENT_TOKEN}" }'
+)
+_METHOD = (
+    "the method that starts a run:\n"
+    "[tool.agentstream.scenarios]\n"
+    'complete = { method = "GET", query = { message = "Hello" } }'
+)
+_DIALECT = (
+    "the dialect that your server speaks, for instance\n"
+    "--agentstream-dialect generic-data    (agentstream dialects lists them)"
+)
+_PATIENCE = (
+    "more patience, if the agent is that slow (seconds):\n"
+    "[tool.agentstream.timeouts]\n"
+    "head = 120\n"
+    "first_event = 120"
+)
+_SLOWER = "nothing here: wait until the server takes runs again, then try --agentstream-concurrency 1"
+_LOG = "nothing here: the server's own log says why it failed"
+
+_REFUSED = {
+    401: Refusal("it wants credentials (401)", _CREDENTIALS),
+    403: Refusal("it refuses these credentials (403)", _CREDENTIALS),
+    404: Refusal("it knows nothing at this path (404)", _URL),
+    405: Refusal("it does not start runs with this method (405)", _METHOD),
+    400: Refusal("it does not understand the request (400)", _BODY),
+    415: Refusal("it does not take this kind of body (415)", _BODY),
+    422: Refusal("it does not accept this body (422)", _BODY),
+    429: Refusal("it is asked too much already (429)", _SLOWER),
+    503: Refusal("it takes no runs now (503)", _SLOWER),
+}
+
+
+def _refused_otherwise(status: int) -> Refusal:
+    if status >= 500:
+        return Refusal(f"it failed ({status})", _LOG)
+    if 300 <= status < 400:
+        return Refusal(f"it redirects elsewhere ({status})", _URL)
+    return Refusal(f"it refuses ({status})", _BODY)
+
+
+def _unanswered(recording: Recording) -> Refusal:
+    end = recording.end
+    match end.kind:
+        case EndKind.REFUSED:
+            return Refusal("nothing listens there (the connection was refused)", _URL)
+        case EndKind.DNS:
+            return Refusal("the host name does not resolve", _URL)
+        case EndKind.TLS:
+            return Refusal(
+                "no TLS connection could be made",
+                "the certificate authority, or http:// instead of https://:\n"
+                '[tool.agentstream]\nca_file = "staging-ca.pem"',
+            )
+        case EndKind.TIMEOUT if end.phase is Phase.CONNECT:
+            return Refusal(f"no connection within {end.at:.1f} s", _URL)
+        case EndKind.TIMEOUT:
+            return Refusal(f"it accepted the request and said nothing for {end.at:.1f} s", _PATIENCE)
+        case EndKind.PROTOCOL:
+            return Refusal("what it answered is not HTTP", _URL)
+        case _:
+            return Refusal(f"the exchange ended without an answer ({end.kind})", _URL)

@@ -1,0 +1,1 @@
+"""Reports: what a session found, as people and programs read it."""

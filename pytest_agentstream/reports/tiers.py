@@ -1,0 +1,71 @@
+"""How far a server got: tiers build on each other, and none is reached by what was not judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_agentstream.requirements import Level, Tier
+from pytest_agentstream.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_agentstream.judging import CaseResult
+
+SPOILT = frozenset({Verdict.FAILED, Verdict.CONTROL_BROKEN, Verdict.ERROR, Verdict.BLOCKED})
+
+
+@dataclass(frozen=True, slots=True)
+class TierState:
+    """One tier: its results, and in one phrase whether it is reached."""
+
+    tier: Tier
+    results: tuple[CaseResult, ...]
+    state: str
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(1 for result in self.results if result.verdict is verdict)
+
+
+def tier_states(
+    results: Iterable[CaseResult],
+    slugs: Mapping[str, Tier],
+    no_mechanism: Mapping[str, str],
+) -> list[TierState]:
+    """The state of each tier that has requirements.
+
+    `slugs` are all requirements with their tiers, judged or not; `no_mechanism` says for tiers which
+    mechanism the dialect lacks.
+    """
+    by_slug = {result.slug: result for result in results}
+    states: list[TierState] = []
+    below = ""
+    for tier in Tier:
+        wanted = [slug for slug, of in slugs.items() if of is tier]
+        own = [result for result in by_slug.values() if result.tier == tier]
+        if not wanted and not own:
+            continue
+        state = _state(own, [slug for slug in wanted if slug not in by_slug])
+        if tier in no_mechanism:
+            state = f"cannot be reached: {no_mechanism[tier]}"
+        elif state == "reached" and below:
+            state = f"met, but {below} is not reached"
+        if state != "reached" and not below:
+            below = tier
+        states.append(TierState(tier, tuple(own), state))
+    return states
+
+
+def _state(own: list[CaseResult], unjudged: list[str]) -> str:
+    must = [result for result in own if result.level == Level.MUST]
+    if any(result.verdict in SPOILT for result in must):
+        return "not reached"
+    untested = [result for result in must if result.verdict is Verdict.NOT_TESTED]
+    if untested:
+        return f"unproven: {untested[0].reason or untested[0].slug}"
+    if unjudged:
+        return f"unproven: {len(unjudged)} requirements were not selected"
+    if not any(result.verdict is Verdict.MET for result in must):
+        return "unproven: no requirement of it was judged"
+    return "reached"

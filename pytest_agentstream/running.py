@@ -1,0 +1,322 @@
+"""What pytest makes of verdicts: outcomes, properties, the summary, and the session's beginning and end."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_agentstream.baseline import Baseline, BaselineError
+from pytest_agentstream.catalogue import catalogue
+from pytest_agentstream.collection import NAME, CaseItem
+from pytest_agentstream.dialects import DialectError
+from pytest_agentstream.dialects import load as load_dialect
+from pytest_agentstream.jsonl import write_recordings
+from pytest_agentstream.judging import CaseResult, below
+from pytest_agentstream.preflight import PreflightFailed
+from pytest_agentstream.process import REFERENCE, reference_server
+from pytest_agentstream.reports.json_file import write_json
+from pytest_agentstream.reports.plan import plan_lines
+from pytest_agentstream.reports.terminal import preflight_line, write_summary
+from pytest_agentstream.requirements import Level, Tier
+from pytest_agentstream.session import Session
+from pytest_agentstream.settings import Loaded, SettingsError, load
+from pytest_agentstream.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_agentstream.cases import Case
+    from pytest_agentstream.settings import Settings
+
+PROPERTY = "agentstream.result"
+WORDS: Mapping[Verdict, tuple[str, str, tuple[str, Mapping[str, bool]]]] = {
+    Verdict.WARNED: ("warned", "w", ("WARNED", {"yellow": True})),
+    Verdict.NOT_TESTED: ("not tested", "t", ("NOT TESTED", {"yellow": True})),
+    Verdict.NOT_APPLICABLE: ("not applicable", "-", ("NOT APPLICABLE", {"light": True})),
+    Verdict.BLOCKED: ("blocked", "b", ("BLOCKED", {"yellow": True})),
+}
+"""How verdicts that are neither green nor red are counted, dotted and named by the terminal."""
+
+
+class Red(Exception):
+    """A case whose verdict makes the run red; the text is its whole finding."""
+
+
+@dataclass
+class Facts:
+    """What the session did, beside the verdicts; sent from an xdist worker to its controller."""
+
+    url: str = ""
+    dialect: str = ""
+    runs: int = 0
+    throttled: int = 0
+    gone: str = ""
+    first_events: str = ""
+    preflight: str = ""
+    no_mechanism: dict[str, str] = field(default_factory=dict)
+
+
+class Running:
+    """One pytest session with cases in it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.words: list[str] | None = None
+        self.facts = Facts()
+        self.results: dict[str, CaseResult] = {}
+        self._stack = ExitStack()
+        self._loaded: Loaded | None = None
+        self._session: Session | None = None
+        self._baseline: Baseline | None = None
+
+    # -- settings and session ----------------------------------------------------------------
+
+    @property
+    def loaded(self) -> Loaded:
+        """The settings; raises pytest.UsageError where they cannot be used."""
+        if self._loaded is None:
+            options = options_of(self.config)
+            try:
+                self._loaded = load(
+                    REFERENCE | options if self._is_reference else options,
+                    directory=self.config.invocation_params.dir,
+                    config=self.config.getoption("agentstream_config"),
+                )
+                if self._loaded.settings.dialect is not None:
+                    load_dialect(self._loaded.settings.dialect)
+            except (SettingsError, DialectError) as error:
+                raise pytest.UsageError(f"agentstream: {error}") from None
+        return self._loaded
+
+    @property
+    def session(self) -> Session:
+        """The session, opened when first asked for; with `--agentstream-reference` its server too."""
+        if self._session is None:
+            loaded = self.loaded
+            if self._is_reference:
+                url = self._stack.enter_context(reference_server())
+                settings = loaded.settings.model_copy(update={"url": url})
+                loaded = replace(loaded, settings=settings)
+            self._session = Session(loaded, catalogue())
+            self._stack.callback(self._session.close)
+        return self._session
+
+    @property
+    def baseline(self) -> Baseline:
+        if self._baseline is None:
+            try:
+                self._baseline = Baseline.load(self.loaded.settings.baseline, catalogue())
+            except BaselineError as error:
+                raise pytest.UsageError(f"agentstream: {error}") from None
+        return self._baseline
+
+    def check_settings(self) -> None:
+        """Complain about settings before anything is collected or sent."""
+        _ = self.loaded, self.baseline
+
+    @property
+    def _is_reference(self) -> bool:
+        return bool(self.config.getoption("agentstream_reference"))
+
+    # -- items -------------------------------------------------------------------------------
+
+    def begin(self, item: CaseItem) -> None:
+        """Have the preflight behind us; where it fails, this item says so and the run stops."""
+        cases = [one.case for one in item.session.items if isinstance(one, CaseItem)]
+        try:
+            self.session.begin(cases)
+        except PreflightFailed as failure:
+            self.facts.preflight = str(failure)
+            item.session.shouldfail = "the preflight failed, no case was judged"
+            raise
+
+    def report(self, item: CaseItem) -> None:
+        """Judge the item's case and raise what pytest should make of it."""
+        __tracebackhide__ = True
+        result = self.session.judge(item.case)
+        item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in NAMES]
+        item.user_properties += properties_of(result)
+        known = self.baseline.reason(result.slug)
+        if known is not None:
+            self._known_failure(result, known)
+        elif is_red(result, self.loaded.settings):
+            raise Red("\n".join(result.lines()))
+        elif result.verdict in WORDS and result.verdict is not Verdict.WARNED:
+            text = f"{result.verdict}: {result.reason}"
+            pytest.skip(f"{text} ({result.option})" if result.option else text)
+
+    def _known_failure(self, result: CaseResult, known: str) -> None:
+        if result.verdict in {Verdict.FAILED, Verdict.WARNED}:
+            pytest.xfail(f"{result.slug} is a known failure: {known}")
+        if result.verdict is Verdict.MET and not result.timing:
+            raise Red(
+                f"{result.slug} is met, and {self.baseline.path} lists it as a known failure: remove it"
+            )
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    def pytest_report_header(self, config: pytest.Config) -> list[str]:
+        if self.words is None:
+            return []
+        settings = self.loaded.settings
+        where = "the bundled reference server" if self._is_reference else settings.url
+        dialect = settings.dialect or "to be detected"
+        heartbeat = f", H {settings.heartbeat:g} s" if settings.heartbeat else ""
+        lines = [
+            f"agentstream: {where}, dialect {dialect}{heartbeat}, settings: {self.loaded.source}"
+        ]
+        return lines + [f"agentstream: warning: {text}" for text in self.loaded.warnings]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Start every probe before the first item, so that all waits overlap; or print the plan."""
+        cases = [item.case for item in session.items if isinstance(item, CaseItem)]
+        if self.config.getoption("agentstream_plan"):
+            self._print_plan(cases or list(catalogue().values()))
+            return True
+        options = self.config.option
+        idle = options.collectonly or getattr(options, "setupplan", False)
+        elsewhere = hasattr(self.config, "workerinput") or options.__dict__.get("dist", "no") != "no"
+        if cases and not idle and not elsewhere and not session.testsfailed:
+            try:
+                self.session.begin(cases)
+            except PreflightFailed:
+                return None  # the first item reports it
+            terminal = self.config.pluginmanager.getplugin("terminalreporter")
+            if terminal is not None:
+                terminal.write_line(f"agentstream: {preflight_line(self.session)}")
+        return None
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Any:
+        result = result_of(report)
+        if result is None or report.when != "call" or report.failed or hasattr(report, "wasxfail"):
+            return None
+        return WORDS.get(result.verdict)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        result = result_of(report)
+        if result is not None and report.when == "call":
+            self.results[result.slug] = result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Any:
+        try:
+            if self._session is not None:
+                self._gather(self._session)
+                self._write_recordings(self._session)
+            return (yield)
+        finally:
+            self._stack.close()
+            if self.facts.gone and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.words is None and not self.results:
+            return
+        write_summary(terminalreporter, self.results, self.facts, catalogue())
+        report = self.loaded.settings.report
+        if report is not None and not hasattr(self.config, "workerinput"):
+            write_json(Path(report), self.results, self.facts)
+            terminalreporter.write_line(f"verdicts: {report}")
+
+    # -- facts beside the verdicts -----------------------------------------------------------
+
+    def take_facts(self, sent: Mapping[str, Any]) -> None:
+        """What a worker learned; the one that judged is the one that started runs."""
+        if sent["runs"] or sent["preflight"]:
+            self.facts = Facts(**sent)
+
+    def _gather(self, session: Session) -> None:
+        ledger = session.ledger
+        self.facts.url = session.redact(session.target.url)
+        self.facts.dialect = session.dialect_label
+        self.facts.runs = ledger.started
+        self.facts.throttled = ledger.throttled
+        self.facts.gone = ledger.gone
+        if session.first is not None:
+            self.facts.first_events = preflight_line(session)
+            name = session.dialect.name
+            self.facts.no_mechanism = {
+                str(tier): f"the dialect {name} has no mechanism for it"
+                for tier in Tier
+                if not session.dialect.mechanism(tier)
+            }
+        worker = getattr(self.config, "workeroutput", None)
+        if worker is not None:
+            worker[NAME] = json.dumps(asdict(self.facts))
+
+    def _write_recordings(self, session: Session) -> None:
+        path = self.loaded.settings.recordings
+        if path is not None:
+            write_recordings(Path(path), [seen.run for seen in session.ledger.observations])
+
+    def _print_plan(self, cases: list[Case]) -> None:
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            session = Session(self.loaded, catalogue())
+            for line in plan_lines(session.plan(cases), session.target):
+                terminal.write_line(line)
+
+
+def options_of(config: pytest.Config) -> dict[str, Any]:
+    """The settings given on the command line, by the names that settings have; raises UsageError."""
+    options = {
+        name: config.getoption(f"agentstream_{name}")
+        for name in (
+            "url", "dialect", "heartbeat", "control_header", "level", "require", "max_runs",
+            "concurrency", "baseline", "report", "recordings", "seed",
+        )
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    if config.getoption("agentstream_allow"):
+        given["allow"] = [word.strip() for word in config.getoption("agentstream_allow").split(",")]
+    headers = {}
+    for text in config.getoption("agentstream_header") or []:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise pytest.UsageError(
+                f"--agentstream-header {text!r}: expected 'Name: value', such as 'X-Tenant: acme'"
+            )
+        headers[name.strip()] = value.strip()
+    return {**given, "headers": headers} if headers else given
+
+
+def is_red(result: CaseResult, settings: Settings) -> bool:
+    """Whether a verdict makes the run red, under the settings in force."""
+    match result.verdict:
+        case Verdict.FAILED | Verdict.CONTROL_BROKEN | Verdict.ERROR:
+            return True
+        case Verdict.WARNED:
+            return settings.level == "should"
+        case Verdict.NOT_TESTED:
+            return result.level == Level.MUST and below(Tier(result.tier), settings.require)
+    return False
+
+
+def properties_of(result: CaseResult) -> list[tuple[str, str]]:
+    return [
+        ("agentstream.requirement", result.slug),
+        ("agentstream.level", result.level),
+        ("agentstream.tier", result.tier),
+        ("agentstream.verdict", str(result.verdict)),
+        ("agentstream.control", result.control),
+        (PROPERTY, result.to_json()),
+    ]
+
+
+NAMES = frozenset(
+    {f"agentstream.{name}" for name in ("requirement", "level", "tier", "verdict", "control")}
+    | {PROPERTY}
+)
+
+
+def result_of(report: pytest.TestReport) -> CaseResult | None:
+    for name, value in getattr(report, "user_properties", ()):
+        if name == PROPERTY:
+            return CaseResult.from_json(str(value))
+    return None

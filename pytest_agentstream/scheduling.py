@@ -1,0 +1,268 @@
+"""Run probes in one background event loop: all at once, exclusive ones afterwards and alone."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as Late
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from pytest_agentstream.probing import RESOURCES, Probe, closure
+from pytest_agentstream.verdicts import NotTested, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from types import TracebackType
+
+POLL = 0.1
+GIVE_UP = 1.0
+
+
+class ProbeError(Exception):
+    """A probe did not come to an end of its own: it broke, ran out of time, or was cancelled."""
+
+
+class Resources(Protocol):
+    """What supplies the resources of probes, inside the background loop."""
+
+    async def supply(self, name: str, probe: Probe) -> object:
+        """The resource of that name for that probe."""
+
+    def permit(self, probe: Probe) -> None:
+        """Raise an `Outcome` for a probe that may not run."""
+
+    async def background(self) -> None:
+        """Run beside the probes until cancelled."""
+
+    def timeout(self, probe: Probe) -> float:
+        """The probe's bound, in seconds."""
+
+
+@dataclass(eq=False)
+class _Job:
+    probe: Probe
+    future: Future[Any] = field(default_factory=Future)
+    done: anyio.Event = field(default_factory=anyio.Event)
+    traceback: TracebackType | None = None
+
+    def finish(self, value: object = None, error: BaseException | None = None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(value)
+        else:
+            self.traceback = error.__traceback__
+            self.future.set_exception(error)
+        self.done.set()
+
+
+class Scheduler:
+    """Start probes and hand out their results to a synchronous caller.
+
+    At most `concurrency` probes run at once; an exclusive one waits for all others. Whatever a probe
+    raises is stored and raised to those who ask for its result, and disturbs no other probe.
+    """
+
+    def __init__(self, resources: Resources, *, concurrency: int = 16) -> None:
+        self._resources = resources
+        self._concurrency = concurrency
+        self._jobs: dict[Probe, _Job] = {}
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+        self._scope: anyio.CancelScope | None = None
+        self._stopped = threading.Event()
+
+    def start(self, probes: Iterable[Probe]) -> None:
+        """Start the probes and all that they need; those already started are left as they are."""
+        wanted = [one for one in closure(probes) if one not in self._jobs]
+        if self._stopped.is_set():
+            return
+        if self._portal is None:
+            self._open()
+        if wanted and self._portal is not None:
+            self._portal.call(self._spawn, wanted)
+
+    def result(self, probe: Probe) -> Any:
+        """Wait for a probe and return what it returned, or raise what it raised.
+
+        Raises `ProbeError` for a probe that broke or was cancelled, and `Outcome`s as they are.
+        """
+        __tracebackhide__ = True
+        self.start([probe])
+        job = self._jobs.get(probe)
+        if job is None:
+            raise ProbeError(f"the probe `{probe.name}` was not started: the session has ended")
+        while True:  # polling keeps Ctrl-C alive where a lock would swallow it
+            try:
+                error = job.future.exception(timeout=POLL)
+                break
+            except Late:
+                if self._stopped.is_set():
+                    raise ProbeError(f"the probe `{probe.name}` was abandoned") from None
+            except CancelledError:
+                raise ProbeError(f"the probe `{probe.name}` was cancelled") from None
+        if error is not None:
+            raise error.with_traceback(job.traceback)
+        return job.future.result()
+
+    def again(self, probes: Iterable[Probe]) -> None:
+        """Run probes and what they need once more, each alone; their earlier results are replaced.
+
+        Others that were built on the old results keep them.
+        """
+        if self._portal is None or self._stopped.is_set():
+            return
+        self._portal.start_task_soon(self._alone, closure(probes)).result()
+
+    def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        """Run an async function in the background loop and return its result."""
+        if self._portal is None:
+            self._open()
+        if self._portal is None:
+            raise ProbeError("the session has ended")
+        return self._portal.call(function, *args)
+
+    def close(self) -> None:
+        """Cancel what still runs and end the loop, within about two seconds whatever a probe does."""
+        self._stopped.set()
+        portal, self._portal = self._portal, None
+        if portal is None:
+            return
+        stop = threading.Thread(target=self._end, args=(portal,), daemon=True)
+        stop.start()
+        stop.join(GIVE_UP)
+        if stop.is_alive():
+            sys.stderr.write("\nagentstream: a probe blocks its event loop; it was abandoned\n")
+
+    def _end(self, portal: BlockingPortal) -> None:
+        scope = self._scope
+        if scope is not None:
+            portal.call(scope.cancel)
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._portal = self._stack.enter_context(
+            start_blocking_portal("asyncio", name="agentstream-probes")
+        )
+        ready: Future[None] = Future()
+        self._portal.start_task_soon(self._live, ready)
+        ready.result()
+
+    async def _live(self, ready: Future[None]) -> None:
+        self._limiter = anyio.CapacityLimiter(self._concurrency)
+        self._lock = anyio.Lock()
+        self._running = 0
+        self._calm = anyio.Event()
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with anyio.create_task_group() as self._group:
+                    self._group.start_soon(self._resources.background)
+                    ready.set_result(None)
+                    await anyio.sleep_forever()
+        finally:
+            for job in self._jobs.values():
+                job.finish(error=ProbeError(f"`{job.probe.name}`: the session ended before it did"))
+
+    async def _spawn(self, probes: list[Probe]) -> None:
+        jobs = [_Job(one) for one in probes]
+        self._jobs.update({job.probe: job for job in jobs})
+        for job in jobs:
+            self._group.start_soon(self._exclusive if _is_exclusive(job.probe) else self._shared, job)
+
+    async def _shared(self, job: _Job) -> None:
+        self._running += 1
+        try:
+            async with _Settled(job):
+                values = await self._values(job)
+                async with self._limiter:
+                    await self._run(job, values)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._calm.set()
+                self._calm = anyio.Event()
+
+    async def _exclusive(self, job: _Job) -> None:
+        async with _Settled(job):
+            values = await self._values(job)
+            async with self._lock:
+                while self._running:
+                    await self._calm.wait()
+                await self._run(job, values)
+
+    async def _alone(self, probes: tuple[Probe, ...]) -> None:
+        for one in probes:
+            self._jobs[one] = _Job(one)
+            await self._exclusive(self._jobs[one])
+
+    async def _values(self, job: _Job) -> Mapping[str, object]:
+        """Wait for what the probe needs: outside of the limiter, or probes would lock each other out."""
+        self._resources.permit(job.probe)
+        values: dict[str, object] = {}
+        for needed in job.probe.needs:
+            source = self._jobs[needed]
+            await source.done.wait()
+            error = source.future.exception()
+            if isinstance(error, NotTested) and needed.name in job.probe.optional:
+                values[needed.name] = None
+            elif isinstance(error, Outcome):
+                raise error
+            elif error is not None:
+                raise ProbeError(f"`{job.probe.name}` needs `{needed.name}`: {error}") from error
+            else:
+                values[needed.name] = source.future.result()
+        for name in job.probe.parameters:
+            if name in RESOURCES:
+                values[name] = await self._resources.supply(name, job.probe)
+        return MappingProxyType(values)
+
+    async def _run(self, job: _Job, values: Mapping[str, object]) -> None:
+        limit = self._resources.timeout(job.probe)
+        try:
+            with anyio.fail_after(limit):
+                value = await job.probe.function(**{n: values[n] for n in job.probe.parameters})
+        except TimeoutError as error:
+            raise ProbeError(f"the probe `{job.probe.name}` did not end in {limit:g} s") from error
+        job.finish(value)
+
+
+def _is_exclusive(probe: Probe) -> bool:
+    """Whether it, or anything it needs, wants the server for itself."""
+    return any(one.exclusive for one in closure([probe]))
+
+
+class _Settled:
+    """Turn whatever leaves the body into the job's result; only cancellation goes on."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if error is None:
+            return False
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            self._job.finish(error=ProbeError(f"the probe `{self._job.probe.name}` was cancelled"))
+            return False
+        if isinstance(error, Outcome | ProbeError):
+            self._job.finish(error=error)
+            return True
+        broken = ProbeError(f"the probe `{self._job.probe.name}` broke: {error!r}")
+        broken.__cause__ = error
+        broken.__traceback__ = traceback
+        self._job.finish(error=broken)
+        return True

@@ -1,0 +1,392 @@
+"""The transport: one HTTP exchange over httpx, recorded, bounded in time and size, and stoppable.
+
+Nothing else in the package imports httpx. Every exchange has a connection of its own, so that runs
+don't disturb each other; nothing is redirected, retried or authenticated here.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import urllib.request
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from pytest_agentstream.deadlines import Deadline, Deadlines
+from pytest_agentstream.recorder import Recorder
+from pytest_agentstream.recording import EndKind, Request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+
+    from pytest_agentstream.recording import Head, Headers, Recording
+    from pytest_agentstream.target import Timeouts
+    from pytest_agentstream.watching import Watch
+    from pytest_agentstream.wire import Block
+
+GRACE = 0.005
+"""Seconds for which what is in the socket may still be read when a wait is over."""
+
+LONGEST_CLOSE = 1.0
+"""Seconds that closing a connection may take; it is forgotten then."""
+
+
+class UnsendableRequest(ValueError):
+    """The request can't be sent as HTTP: an illegal header, method or URL."""
+
+
+class Transport(Protocol):
+    """Whatever can carry out one exchange and record it."""
+
+    async def exchange(
+        self,
+        request: Request,
+        *,
+        timeouts: Timeouts,
+        recorder: Recorder | None = None,
+        jar: Jar | None = None,
+        on_block: Callable[[Block], Watch | None] | None = None,
+    ) -> Recording:
+        """Send the request and record all that comes back, until it ends, one way or another.
+
+        However the server or the network fails, a recording is returned whose end says so. Nothing
+        is lost on cancellation: `recorder` has what was seen. `on_block` is asked at each block;
+        the first `Watch` that it returns, or a shorter one, says when to stop. Cookies of `jar` are
+        sent, and those received are kept in it. Raises `UnsendableRequest`.
+        """
+        ...
+
+
+class Jar:
+    """The cookies of one run, sent and kept as RFC 6265 says."""
+
+    def __init__(self) -> None:
+        self._cookies = httpx.Cookies()
+
+    def add_to(self, request: httpx.Request) -> None:
+        self._cookies.set_cookie_header(request)
+
+    def take(self, url: str, headers: Headers) -> None:
+        """Keep what the head of an answer from `url` sets."""
+        raw = [(_raw(name), _raw(value)) for name, value in headers]
+        response = httpx.Response(200, headers=raw, request=httpx.Request("GET", url))
+        self._cookies.extract_cookies(response)
+
+    @classmethod
+    def of(cls, exchanges: Iterable[Recording]) -> Jar:
+        """Return the cookies as they stood after these exchanges, with those that were sent."""
+        jar = cls()
+        for recording in exchanges:
+            for name, value in recording.request.headers:
+                if name.lower() == "cookie":
+                    jar._put_back(value)
+            if recording.head is not None:
+                jar.take(recording.request.url, recording.head.headers)
+        return jar
+
+    def _put_back(self, header: str) -> None:
+        for pair in header.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name and name not in self._cookies:
+                self._cookies.set(name, value)
+
+    def __len__(self) -> int:
+        return len(self._cookies)
+
+
+class HttpTransport:
+    """Exchanges over HTTP/1.1.
+
+    `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that the environment
+    names. Raises ValueError where `ca_file` can't be used.
+    """
+
+    def __init__(self, *, ca_file: str | None = None, trust_env: bool = False) -> None:
+        self._trust_env = trust_env
+        self._tls: ssl.SSLContext | None = None
+        self._kept: httpx.AsyncHTTPTransport | None = None
+        if ca_file is not None:
+            self._tls = _trusting(ca_file)
+
+    @asynccontextmanager
+    async def keeping_alive(self, url: str) -> AsyncIterator[HttpTransport]:
+        """Yield a transport that reuses one connection to the origin of `url` while it stands.
+
+        A recording over a reused connection has `connected` None.
+        """
+        kept = HttpTransport(trust_env=self._trust_env)
+        kept._tls = self._tls
+        kept._kept = self._open(url)
+        try:
+            yield kept
+        finally:
+            await _close(kept._kept)
+
+    async def exchange(
+        self,
+        request: Request,
+        *,
+        timeouts: Timeouts,
+        recorder: Recorder | None = None,
+        jar: Jar | None = None,
+        on_block: Callable[[Block], Watch | None] | None = None,
+    ) -> Recording:
+        """See `Transport.exchange`."""
+        recorder = recorder or Recorder()
+        prepared = _prepare(request, jar)
+        http = self._kept or self._open(request.url)
+        attempt = _Attempt(http, prepared, timeouts, recorder, on_block)
+        try:
+            await attempt.carry_out()
+        finally:
+            recorder.finish(EndKind.STOPPED, "cancelled")
+            if self._kept is None:
+                await _close(http, *attempt.streams)
+        if jar is not None and recorder.head is not None:
+            jar.take(str(prepared.url), recorder.head.headers)
+        return recorder.recording
+
+    def _open(self, url: str) -> httpx.AsyncHTTPTransport:
+        if urlsplit(url).scheme == "https" and self._tls is None:
+            self._tls = httpx.create_ssl_context(trust_env=False)
+        return httpx.AsyncHTTPTransport(
+            verify=self._tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,
+            limits=httpx.Limits(max_connections=1),
+            proxy=_proxy_for(url) if self._trust_env else None,
+        )
+
+
+class _Attempt:
+    """One exchange on its way; its waits are those of `Deadlines`, its outcome the recorder's."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncHTTPTransport,
+        request: httpx.Request,
+        timeouts: Timeouts,
+        recorder: Recorder,
+        on_block: Callable[[Block], Watch | None] | None,
+    ) -> None:
+        self.streams: list[Any] = []
+        self._http = http
+        self._request = request
+        self._recorder = recorder
+        self._deadlines = Deadlines(timeouts)
+        self._changed = anyio.Event()
+        self._on_block = on_block
+        self._in_tls = False
+        self._failure: Exception | None = None
+
+    async def carry_out(self) -> None:
+        self._recorder.begin(_as_sent(self._request))
+        self._request.extensions = {"trace": self._trace}
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._guard, group.cancel_scope)
+            try:
+                await self._talk()
+            except httpx.LocalProtocolError as error:
+                self._failure = UnsendableRequest(f"the request can't be sent as HTTP: {error}")
+            except httpx.TransportError as error:
+                self._recorder.finish(*_explain(error, self._recorder, self._in_tls))
+            except Exception as error:  # raised below, where it is not wrapped in a group
+                self._failure = error
+            group.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _talk(self) -> None:
+        response = await self._http.handle_async_request(self._request)
+        try:
+            head = self._recorder.answer(
+                response.status_code,
+                _text(response.extensions.get("reason_phrase", b"")),
+                _text(response.extensions["http_version"]),
+                tuple((_text(key), _text(value)) for key, value in response.headers.raw),
+            )
+            self._deadlines.answered(head)
+            self._changed.set()
+            async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as body:
+                async for data in body:
+                    if self._receive(data):
+                        return
+            self._recorder.finish(*_natural_end(self._request.method, head))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    def _receive(self, data: bytes) -> bool:
+        """Take body bytes; return whether that is enough."""
+        blocks = self._recorder.receive(data)
+        now = self._recorder.now()
+        self._deadlines.received(now)
+        for block in blocks:
+            if block.event is not None:
+                self._deadlines.dispatched()
+            asked = self._on_block(block) if self._on_block else None
+            if asked is not None:
+                if asked.seconds <= 0:
+                    self._recorder.finish(EndKind.STOPPED, asked.why)
+                    return True
+                self._deadlines.watch(now + asked.seconds, asked.why)
+                self._changed.set()
+        if self._recorder.full:
+            self._recorder.finish(EndKind.LIMIT, "the body is longer than the client keeps")
+        return self._recorder.full
+
+    async def _guard(self, scope: anyio.CancelScope) -> None:
+        """End the exchange when a wait is over."""
+        overdue: Deadline | None = None
+        while True:
+            deadline = self._deadlines.next()
+            left = deadline.at - self._recorder.now()
+            if left > 0:
+                self._changed = anyio.Event()
+                with anyio.move_on_after(left):
+                    await self._changed.wait()
+            elif deadline != overdue:
+                # where our own loop was late, what had come in time is read first
+                overdue = deadline
+                await anyio.sleep(GRACE)
+            else:
+                self._recorder.finish(deadline.kind, deadline.detail, deadline.phase)
+                scope.cancel()
+                return
+
+    async def _trace(self, name: str, info: dict[str, Any]) -> None:
+        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self.streams.append(info["return_value"])
+        elif name.endswith("start_tls.started"):
+            self._in_tls = True
+        elif name.endswith("send_request_headers.started"):
+            self._in_tls = False
+            if self.streams:
+                self._recorder.connect()
+            self._deadlines.connected(self._recorder.now())
+            self._changed.set()
+
+
+async def _close(http: httpx.AsyncHTTPTransport, *streams: Any) -> None:
+    with anyio.move_on_after(LONGEST_CLOSE, shield=True):
+        await http.aclose()
+        # a connection that was broken off in its TLS handshake is not in the pool yet
+        for stream in streams:
+            await stream.aclose()
+
+
+def _prepare(request: Request, jar: Jar | None) -> httpx.Request:
+    headers = [(name.encode(), value.encode()) for name, value in request.headers]
+    if not any(name.lower() == b"accept-encoding" for name, _ in headers):
+        headers.append((b"Accept-Encoding", b"identity"))
+    try:
+        prepared = httpx.Request(
+            request.method, request.url, headers=headers, content=request.body or None
+        )
+    except (httpx.InvalidURL, ValueError, TypeError) as error:
+        raise UnsendableRequest(f"the request can't be sent as HTTP: {error}") from error
+    url = prepared.url
+    if url.scheme not in {"http", "https"} or not url.host or not 0 <= (url.port or 0) < 2**16:
+        raise UnsendableRequest(
+            f"expected an absolute http:// or https:// URL, found {request.url!r}"
+        )
+    if jar is not None:
+        jar.add_to(prepared)
+    return prepared
+
+
+def _as_sent(request: httpx.Request) -> Request:
+    headers = tuple((key.decode(), value.decode()) for key, value in request.headers.raw)
+    return Request(request.method, str(request.url), headers, request.content)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("latin-1")
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("latin-1", "replace")
+
+
+_NO_BODY = frozenset({204, 304})
+
+
+def _natural_end(method: str, head: Head) -> tuple[EndKind, str]:
+    """How a body ended whose end was seen (RFC 9112 6.3)."""
+    if head.status in _NO_BODY or method == "HEAD":
+        return EndKind.COMPLETE, "an answer that has no body"
+    if head.version not in {"HTTP/1.0", "HTTP/1.1"}:
+        return EndKind.COMPLETE, "the end of the stream"
+    if head.value("transfer-encoding") is not None and head.version == "HTTP/1.1":
+        return EndKind.COMPLETE, "the last chunk"
+    if head.value("content-length") is not None:
+        return EndKind.COMPLETE, "all of Content-Length"
+    return EndKind.CLOSE_DELIMITED, "the connection was closed, the only delimiter of this body"
+
+
+_CAUSES: tuple[tuple[type[BaseException], EndKind], ...] = (
+    (socket.gaierror, EndKind.DNS),
+    (ConnectionResetError, EndKind.RESET),
+    (BrokenPipeError, EndKind.RESET),
+    (ConnectionRefusedError, EndKind.REFUSED),
+    (ssl.SSLError, EndKind.TLS),
+)
+_CUT_WORDS = ("peer closed connection", "Server disconnected")
+_LIMIT_WORDS = ("Receive buffer too long",)
+
+
+def _explain(error: httpx.TransportError, recorder: Recorder, in_tls: bool) -> tuple[EndKind, str]:
+    """Tell the ends that httpx raises apart, by their causes first, then by h11's own words."""
+    causes = list(_causes(error))
+    for kind_of, kind in _CAUSES:
+        for cause in causes:
+            if isinstance(cause, kind_of):
+                return kind, _words(cause, error)
+    text = str(error)
+    if isinstance(error, httpx.RemoteProtocolError):
+        if text.startswith(_CUT_WORDS):
+            return EndKind.CUT, text
+        if text.startswith(_LIMIT_WORDS):
+            what = "the body's framing" if recorder.head else "the response head"
+            return EndKind.LIMIT, f"{what} is longer than the client keeps: {text}"
+        return EndKind.PROTOCOL, text
+    if in_tls:
+        return EndKind.TLS, text or "the connection was closed in the TLS handshake"
+    if isinstance(error, httpx.ConnectError):
+        return EndKind.REFUSED, _words(causes[-1], error)
+    if isinstance(error, httpx.NetworkError):
+        return EndKind.RESET, _words(causes[-1], error)
+    return EndKind.PROTOCOL, text or type(error).__name__
+
+
+def _words(cause: BaseException, error: BaseException) -> str:
+    return str(cause) or str(error) or type(cause).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                yield from _causes(each)
+        error = error.__cause__ or error.__context__
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=False)
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"ca_file: expected certificates in PEM at {ca_file}: {error}") from error
+    return context
+
+
+def _proxy_for(url: str) -> str | None:
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")

@@ -1,0 +1,34 @@
+"""The ways in which the reference server can be made wrong, one module for each family."""
+
+from __future__ import annotations
+
+from reference_server.defects import (
+    delivery,
+    framing,
+    heartbeat,
+    http,
+    ids,
+    order,
+    resume,
+    retry,
+    schema,
+    security,
+    terminal,
+)
+from reference_server.defects.defect import DEFECTS, Defect
+
+__all__ = [
+    "DEFECTS",
+    "Defect",
+    "delivery",
+    "framing",
+    "heartbeat",
+    "http",
+    "ids",
+    "order",
+    "resume",
+    "retry",
+    "schema",
+    "security",
+    "terminal",
+]

@@ -1,0 +1,51 @@
+"""Say what a defect is: one named way to make the server wrong, and the table of all.
+
+A defect replaces a seam (`Parts`); the clean code knows nothing of it. Each breaks one
+requirement, and besides it only what evidently presupposes that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from reference_server.parts import Parts
+
+Make: TypeAlias = Callable[[Parts], Parts]
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """A row of the table."""
+
+    name: str
+    breaks: str
+    """The slug of the requirement that must become red."""
+    text: str
+    dialect: str
+    make: Make
+
+    def row(self) -> dict[str, str]:
+        """Return the row as `--list-defects --json` prints it."""
+        return {
+            "name": self.name,
+            "breaks": self.breaks,
+            "text": self.text,
+            "dialect": self.dialect,
+        }
+
+
+DEFECTS: dict[str, Defect] = {}
+
+
+def defect(name: str, breaks: str, text: str, *, dialect: str = "native") -> Callable[[Make], Make]:
+    """Register the decorated function, which makes defective parts of good ones."""
+
+    def register(make: Make) -> Make:
+        if name in DEFECTS:
+            raise ValueError(f"two defects are named {name}")
+        DEFECTS[name] = Defect(name, breaks, text, dialect, make)
+        return make
+
+    return register

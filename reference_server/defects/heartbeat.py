@@ -1,0 +1,104 @@
+"""Defects of what is sent in a silence."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reference_server.defects.defect import defect
+from reference_server.defects.seams import Around, around
+from reference_server.frames import Comment, Frame, Item
+from reference_server.stream import Pacing, Reader, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from reference_server.log import Entry
+    from reference_server.parts import Parts
+
+WATCHED = 60.0
+"""Seconds after which even a stream that is wrongly kept open ends."""
+
+
+def _paced(parts: Parts, pause: Callable[[float, int, Entry | None], float | None]) -> Parts:
+    class Paced(Pacing):
+        def pause(self, beats: int, last: Entry | None) -> float | None:
+            return pause(self.heartbeat, beats, last)
+
+    return replace(parts, pacing=Paced)
+
+
+@defect("no-heartbeat", "heartbeat.present", "Nothing is sent in a silence.")
+def no_heartbeat(parts: Parts) -> Parts:
+    return _paced(parts, lambda h, beats, last: None)
+
+
+@defect("one-heartbeat-only", "heartbeat.keeps-pace", "A silence gets one heartbeat and no more.")
+def one_heartbeat_only(parts: Parts) -> Parts:
+    return _paced(parts, lambda h, beats, last: h / 2 if beats == 0 else None)
+
+
+@defect("slow-heartbeat", "heartbeat.keeps-pace", "A heartbeat comes only every 2.2 H.")
+def slow_heartbeat(parts: Parts) -> Parts:
+    return _paced(parts, lambda h, beats, last: 2.2 * h)
+
+
+@defect(
+    "no-heartbeat-before-first-event",
+    "heartbeat.starts-early",
+    "The first heartbeat waits for the first event.",
+)
+def no_heartbeat_before_first_event(parts: Parts) -> Parts:
+    return _paced(parts, lambda h, beats, last: None if last is None else h / 2)
+
+
+@defect(
+    "no-heartbeat-in-tools", "heartbeat.starts-early", "There is no heartbeat while a tool runs."
+)
+def no_heartbeat_in_tools(parts: Parts) -> Parts:
+    return _paced(parts, lambda h, beats, last: None if last and last.type == "tool_use" else h / 2)
+
+
+@defect("heartbeat-as-token", "heartbeat.invisible", "The heartbeat is an empty token.")
+def heartbeat_as_token(parts: Parts) -> Parts:
+    class AsToken(Around):
+        def heartbeat(self, run: str, last: int) -> Item | None:
+            return Frame('{"text":""}', event="token")
+
+    return around(parts, AsToken)
+
+
+@defect(
+    "heartbeat-moves-cursor",
+    "heartbeat.no-cursor",
+    "Each heartbeat has the id of the event that is still to come.",
+)
+def heartbeat_moves_cursor(parts: Parts) -> Parts:
+    class Moving(Around):
+        def heartbeat(self, run: str, last: int) -> Item | None:
+            return Comment(f"hb\nid: {parts.cursors.text(run, last + 1)}\n")
+
+    return around(parts, Moving)
+
+
+@defect("heartbeat-flood", "heartbeat.not-a-flood", "There are 25 heartbeats per H.")
+def heartbeat_flood(parts: Parts) -> Parts:
+    return _paced(parts, lambda h, beats, last: h / 25)
+
+
+@defect(
+    "heartbeat-after-done",
+    "heartbeat.stops",
+    "The stream stays open behind the terminal, with heartbeats.",
+)
+def heartbeat_after_done(parts: Parts) -> Parts:
+    class GoesOn(Writer):
+        async def write(self, reader: Reader, send: Callable[[bytes], Awaitable[None]]) -> None:
+            await super().write(reader, send)
+            pause = self.pacing.heartbeat / 2
+            for _ in range(int(WATCHED / pause)):
+                await asyncio.sleep(pause)
+                await send(self.framing.write(Comment("hb")))
+
+    return replace(parts, writer=GoesOn)

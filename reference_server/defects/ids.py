@@ -1,0 +1,117 @@
+"""Defects of the cursors that events carry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reference_server.cursor import Cursor, Cursors
+from reference_server.defects.defect import defect
+from reference_server.defects.seams import frames
+from reference_server.intake import Intake
+from reference_server.stream import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reference_server.frames import Frame
+    from reference_server.log import Entry
+    from reference_server.parts import Parts
+
+REPEAT = 3
+
+
+@defect("id-missing", "ids.present", "Every third event has no id.")
+def id_missing(parts: Parts) -> Parts:
+    def change(entry: Entry, frame: Frame) -> Iterator[Frame]:
+        yield replace(frame, id=None) if entry.seq % 3 == 0 else frame
+
+    return frames(parts, change)
+
+
+class _Numbered(Cursors):
+    """Cursors whose numbers are shown otherwise than they are."""
+
+    def shown(self, seq: int) -> int:
+        raise NotImplementedError
+
+    def meant(self, seq: int) -> int:
+        raise NotImplementedError
+
+    def text(self, run: str, seq: int) -> str:
+        return super().text(run, self.shown(seq))
+
+    def parse(self, text: str) -> Cursor:
+        cursor = super().parse(text)
+        return replace(cursor, seq=self.meant(cursor.seq))
+
+
+@defect("id-repeated", "ids.unique", "Two events of a run have the same id.")
+def id_repeated(parts: Parts) -> Parts:
+    class Repeated(_Numbered):
+        def shown(self, seq: int) -> int:
+            return REPEAT if seq == REPEAT + 1 else seq
+
+        def meant(self, seq: int) -> int:
+            return seq
+
+    return replace(parts, cursors=Repeated())
+
+
+@defect("ids-swapped", "ids.strictly-increasing", "The ids of two events are exchanged.")
+def ids_swapped(parts: Parts) -> Parts:
+    class Swapped(_Numbered):
+        def shown(self, seq: int) -> int:
+            return {4: 5, 5: 4}.get(seq, seq)
+
+        meant = shown
+
+    return replace(parts, cursors=Swapped())
+
+
+@defect("id-skipped", "ids.contiguous", "There is no event 4; the third is followed by the fifth.")
+def id_skipped(parts: Parts) -> Parts:
+    class Skipping(_Numbered):
+        def shown(self, seq: int) -> int:
+            return seq if seq < 4 else seq + 1
+
+        def meant(self, seq: int) -> int:
+            return seq if seq < 4 else seq - 1
+
+    return replace(parts, cursors=Skipping())
+
+
+@defect("id-too-long", "ids.header-safe", "Ids are longer than 256 bytes.")
+def id_too_long(parts: Parts) -> Parts:
+    class Long(Cursors):
+        tail = "/" + "0" * 300
+
+        def text(self, run: str, seq: int) -> str:
+            return super().text(run, seq) + self.tail
+
+        def parse(self, text: str) -> Cursor:
+            return super().parse(text.removesuffix(self.tail))
+
+    return replace(parts, cursors=Long())
+
+
+@defect("numbering-restarts", "ids.survive-reconnect", "A reconnect numbers from 1 again.")
+def numbering_restarts(parts: Parts) -> Parts:
+    class Restarting(Reader):
+        begin = 0
+
+        async def next(self, seconds: float | None) -> list[Entry] | None:
+            self.begin = self.begin or self.after + 1
+            coming = await super().next(seconds)
+            return coming and [replace(entry, seq=entry.seq - self.begin + 1) for entry in coming]
+
+    return replace(parts, reader=Restarting)
+
+
+@defect("foreign-cursor-accepted", "ids.run-scoped", "A cursor of another run is obeyed.")
+def foreign_cursor_accepted(parts: Parts) -> Parts:
+    class Credulous(Intake):
+        def same_run(self, cursor: Cursor | None, run: str) -> None:
+            return
+
+    return replace(parts, intake=Credulous)
