@@ -8,12 +8,10 @@ advantage. Nobody else keeps offsets, raw bytes, comments or times.
 
 from __future__ import annotations
 
-import argparse
 import codecs
 import gc
 import importlib
 import importlib.metadata
-import json
 import statistics
 import sys
 import time
@@ -27,8 +25,12 @@ if TYPE_CHECKING:
     Seen = tuple[str | None, str, str | None]  # type, data, id
     Decode = Callable[[Iterable[bytes]], Iterable[Seen]]
 
+OURS = "pytest-agentstream"
 CHUNK = 16 * 1024
+EVENTS = 50_000
+ROUNDS = 11
 GROWTH = (10**3, 10**4, 10**5, 10**6)
+LONG_LINE = 16 * 1024 * 1024
 
 
 def events_of_a_run(count: int) -> list[bytes]:
@@ -113,14 +115,49 @@ def seconds(decode: Decode, chunks: list[bytes]) -> float:
     return time.perf_counter() - begin
 
 
-def compare(decoders: dict[str, Decode], chunks: list[bytes], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each decoder; every round runs all of them."""
+def compare(decoders: dict[str, Decode], chunks: list[bytes]) -> None:
+    """Print events a second, the median of interleaved rounds, and how often ours is faster."""
     expected = list(ours(chunks))
     for name, decode in decoders.items():
         if list(decode(chunks)) != expected:
-            sys.exit(f"{name} sees other events than ours in the same bytes; nothing was compared")
-    taken: dict[str, list[float]] = {name: [] for name in decoders}
-    for _ in range(rounds):
-        for name, decode in decoders.items():
-            taken[name].append(seconds(decode, chunks))
-    return {name: statistics.median(times) for name, times in taken.items()}
+            sys.exit(
+                f"{name} sees other events than {OURS} in the same bytes: compare like with like"
+            )
+    rounds = [
+        {name: seconds(decode, chunks) for name, decode in decoders.items()} for _ in range(ROUNDS)
+    ]
+    for name in decoders:
+        median = statistics.median(times[name] for times in rounds)
+        ratio = statistics.median(times[name] / times[OURS] for times in rounds)
+        print(
+            f"  {name:24} {len(expected) / median:>11,.0f} events/s   ours is {ratio:.2f} x as fast"
+        )
+
+
+def growth() -> None:
+    """Print the time of an event in ever longer streams, and of a long line in small chunks."""
+    print("growth, 16 KiB chunks")
+    for count in GROWTH:
+        chunks = in_chunks_of(CHUNK, b"".join(events_of_a_run(count)))
+        fastest = min(seconds(ours, chunks) for _ in range(5))
+        print(f"  {count:>9,} events          {fastest / count * 1e9:>7,.0f} ns an event")
+    print("growth, one line in 64-byte chunks")
+    for length in (LONG_LINE // 16, LONG_LINE // 4, LONG_LINE):
+        chunks = in_chunks_of(64, b"data: " + b"a" * (length - 8) + b"\n\n")
+        fastest = min(seconds(ours, chunks) for _ in range(3))
+        print(f"  {length:>10,} bytes          {fastest / length * 1e9:>7.2f} ns a byte")
+
+
+def main() -> None:
+    decoders = {OURS: ours, **installed(PEERS)}
+    events = events_of_a_run(EVENTS)
+    print(f"{EVENTS:,} events, median of {ROUNDS} interleaved rounds")
+    print("16 KiB chunks")
+    compare(decoders, in_chunks_of(CHUNK, b"".join(events)))
+    print("one event a chunk")
+    compare(decoders, events)
+    growth()
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ import anyio
 from pytest_agentstream.controls import Control, control_of
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.observing import Observation
-from pytest_agentstream.recording import Chunk, End, EndKind, Recording, Request, Run
+from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
 from pytest_agentstream.retrying import parse_retry_after
 from pytest_agentstream.templates import render
 from pytest_agentstream.verdicts import NotTested, ServerGone
@@ -144,8 +144,9 @@ class Driver:
 
     def _events_of(self, block: Block) -> tuple[Event, ...]:
         """The event of a block that has just come in, while its exchange goes on."""
+        head = Head(200, "", "HTTP/1.1", (("Content-Type", "text/event-stream"),), 0.0)
         chunk, end = Chunk(block.at, block.raw), End(EndKind.STOPPED, block.at)
-        return self._dialect.events(Recording(Request("", ""), None, (chunk,), end))
+        return self._dialect.events(Recording(Request("GET", self._target.url), head, (chunk,), end))
 
     async def _answer(self, event: Event) -> None:
         resume = self._dialect.profile.resume

@@ -18,7 +18,7 @@ from email.utils import parsedate_tz
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_agentstream.recording import EndKind
+from pytest_agentstream.recording import EndKind, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,6 +104,8 @@ def classify(
         return Decision(RetryClass.AFTER_DELAY, "an in-stream error says that a retry can help")
     if recording.ended_cleanly:
         return Decision(RetryClass.RESUME, f"{end.kind}: the body ended without a terminal")
+    if end.phase is Phase.END:
+        return Decision(RetryClass.NEVER, f"{end.kind}: {end.detail}")
     return Decision(_ENDS[end.kind], f"{end.kind}: {end.detail}")
 
 

@@ -178,7 +178,7 @@ class Resume(_Group):
     `path` is a template over `{run}`, `{location}` and captured values, on the target's origin;
     without it the start URL is asked again. `query` names the parameter that carries the cursor,
     instead of Last-Event-ID or beside it. `cancel` and `answer` are the requests that end a run and
-    that give it what it waits for, as `METHOD /path`; `answer_json` is the latter's body, a template
+    that give it what it waits for, as `METHOD /path`; `answer_json` is its body, a template
     over the fields of the event that asked, and `{prompt}`.
     """
 

@@ -143,7 +143,7 @@ def test_lines_start_behind_the_mark() -> None:
     """A byte-order mark is part of the block's bytes and of no line."""
     assert only(b"\xef\xbb\xbf: a\n\n").lines == (
         Line(3, b": a", b"\n", "comment", "", "a", True),
-        Line(6, b"", b"\n", "blank", "", "", False),
+        Line(7, b"", b"\n", "blank", "", "", False),
     )
 
 
@@ -194,7 +194,7 @@ INVALID: dict[bytes, tuple[int, ...]] = {
 @pytest.mark.parametrize(("sequence", "offsets"), INVALID.items())
 def test_invalid_utf8_is_a_fact(sequence: bytes, offsets: tuple[int, ...]) -> None:
     """Each sequence that is not UTF-8 is reported with its offset in the body."""
-    _, block = decode([(0.0, b"\n\ndata: "[1:] + sequence + b"\n\n")])
+    _, block = decode([(0.0, b"\ndata: " + sequence + b"\n\n")])
     assert block.invalid_utf8 == tuple(7 + offset for offset in offsets)
     assert block.event is not None
     assert block.event.data == sequence.decode("utf-8", "replace")
