@@ -295,7 +295,7 @@ def test_id_without_nul(all_runs: list[Observation]) -> None:
     source="WHATWG HTML 9.2.6: if the data buffer is an empty string, nothing is dispatched",
     breaks="openai raises JSONDecodeError; httpx-sse and httpx2 emit an event that was never sent",
     hint="send data with every event, or a comment where nothing is to be said",
-    presupposes=["heartbeat.no-cursor"],
+    presupposes=["heartbeat.no-cursor", "framing.newlines-in-text"],
     needs=sample(blocks=1),
 )
 def test_no_dataless_events(all_runs: list[Observation]) -> None:
@@ -363,6 +363,7 @@ def test_no_empty_data(all_runs: list[Observation], dialect: Dialect) -> None:
     source="the dialect; WHATWG HTML 9.2.5 allows LF, CRLF and CR",
     breaks="clients that split on LF LF only, such as @ag-ui/client: not one event comes out",
     hint="write LF; sse-starlette takes sep='\\n'",
+    presupposes=["framing.newlines-in-text"],
     needs=sample(blocks=1),
 )
 def test_line_ends(all_runs: list[Observation], dialect: Dialect) -> None:
@@ -427,6 +428,16 @@ def test_newlines_in_text(echo_run: Observation) -> None:
 )
 def test_unicode_separators(echo_run: Observation, dialect: Dialect) -> None:
     _expect_planted(echo_run, "\u2028\u2029\u0085", "Unicode separators")
+    if dialect.profile.framing.separators == "escaped":
+        for exchange, line in lines([echo_run]):
+            raw = next((c for c in "\u2028\u2029\u0085" if c.encode() in line.raw), None)
+            expect(
+                raw is None,
+                expected="Unicode separators escaped, as the dialect wants them",
+                actual=f"U+{ord(raw):04X} as it is" if raw else "",
+                at=line,
+                recording=exchange,
+            )
 
 
 def _expect_planted(run: Observation, wanted: str, name: str) -> None:

@@ -68,9 +68,9 @@ async def crash_cancelled_run(client: Driver) -> Observation:
     return await client.run("crash-cancelled")
 
 
-@probe(scenarios=["crash-exit"])
+@probe(scenarios=["crash-exit"], exclusive=True)
 async def crash_exit_run(client: Driver) -> Observation:
-    """A run in which the agent raises SystemExit."""
+    """A run in which the agent raises SystemExit, which ends careless servers."""
     return await client.run("crash-exit")
 
 

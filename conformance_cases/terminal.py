@@ -28,7 +28,7 @@ TAKEN_FOR_SUCCESS = (
 
 def how_it_ended(run: Observation) -> str:
     """The end of a run in words: what was said last, and how the body ended."""
-    exchange = run.last
+    exchange = breaking_exchange(run)
     last = run.events[-1] if run.events else None
     said = f"the last event is {last.type or last.sentinel or 'without a type'}" if last else "no event"
     ends = {
@@ -39,11 +39,19 @@ def how_it_ended(run: Observation) -> str:
         EndKind.TIMEOUT: f"then nothing for the time-out ({exchange.end.phase})",
         EndKind.STOPPED: "and the stream was still open when the client stopped reading",
     }
-    return f"{said}, {ends.get(exchange.end.kind, str(exchange.end.kind))}"
+    gone = "; since then the server refuses connections"
+    after = gone if run.last.end.kind is EndKind.REFUSED and run.last is not exchange else ""
+    return f"{said}, {ends.get(exchange.end.kind, str(exchange.end.kind))}{after}"
+
+
+def breaking_exchange(run: Observation) -> Recording:
+    """The last exchange that was answered at all: how that one ended is how the run did."""
+    answered = [exchange for exchange in run.exchanges if exchange.head is not None]
+    return answered[-1] if answered else run.last
 
 
 def was_cut(run: Observation) -> bool:
-    return run.last.end.kind in {EndKind.CUT, EndKind.RESET}
+    return breaking_exchange(run).end.kind in {EndKind.CUT, EndKind.RESET}
 
 
 def breaks_of(run: Observation) -> str:
@@ -62,13 +70,14 @@ def is_http_error(run: Observation) -> bool:
     text="Success is said by a terminal, not implied by the end of the body.",
     source="the dialect's terminal; ag-ui #2300, litellm #40260, vllm-mlx #101",
     hint="send the terminal as the last thing of every run, in a finally block",
+    presupposes=["framing.complete-blocks"],
 )
 def test_success_said(complete_run: Observation) -> None:
     expect(
         complete_run.terminals,
         expected="a terminal that says success",
         actual=how_it_ended(complete_run),
-        at=complete_run.last,
+        at=breaking_exchange(complete_run),
         breaks=breaks_of(complete_run),
     )
     terminal, outcome = complete_run.terminals[0]
@@ -194,7 +203,7 @@ def expect_failure_said(run: Observation) -> None:
             run.terminals,
             expected="an error and a terminal, then the end of the body",
             actual=how_it_ended(run),
-            at=run.last,
+            at=breaking_exchange(run),
             breaks=breaks_of(run),
             also=also,
         )
@@ -230,6 +239,7 @@ def _says_why(run: Observation) -> bool:
     text="An exception in the agent ends in an error, a terminal, and a complete body.",
     source="the dialect's terminal; ag-ui #2531, agno PR 9487",
     hint="catch around the whole agent, send error and terminal, then return normally",
+    presupposes=["framing.complete-blocks"],
 )
 def test_on_crash(crash_run: Observation) -> None:
     expect_failure_said(crash_run)
@@ -242,6 +252,7 @@ def test_on_crash(crash_run: Observation) -> None:
     text="An exception before the first event is an HTTP error, or ends in an error and a terminal.",
     source="the dialect's terminal; kubently #65 (200 with an empty body)",
     hint="catch around the whole agent, its start included",
+    presupposes=["framing.complete-blocks"],
 )
 def test_on_crash_before_first(crash_first_run: Observation) -> None:
     if not is_http_error(crash_first_run):
@@ -255,7 +266,7 @@ def test_on_crash_before_first(crash_first_run: Observation) -> None:
     text="CancelledError and SystemExit in the agent end like any other exception.",
     source="Python: both derive from BaseException, so that `except Exception` lets them pass",
     hint="catch BaseException around the agent, or end the run in a finally block",
-    presupposes=["terminal.on-crash"],
+    presupposes=["terminal.on-crash", "terminal.crash-is-not-success"],
 )
 def test_base_exceptions(crash_cancelled_run: Observation, crash_exit_run: Observation) -> None:
     for run in (crash_cancelled_run, crash_exit_run):
@@ -400,6 +411,7 @@ def test_no_stack_traces(bad_runs: list[Observation]) -> None:
     source="the dialect's terminal and outcomes",
     breaks="whoever acts on the outcome",
     hint="let the terminal's outcome follow from the error",
+    presupposes=["framing.complete-blocks"],
 )
 def test_handled_failure(fail_run: Observation) -> None:
     if is_http_error(fail_run):
@@ -435,7 +447,7 @@ def test_interrupt_said(interrupt_run: Observation) -> None:
     source="the dialect",
     breaks="users, who answer and see nothing happen",
     hint="wake the run when the answer comes",
-    presupposes=["terminal.interrupt-said"],
+    presupposes=["terminal.interrupt-said", "framing.complete-blocks"],
 )
 def test_interrupt_answered(interrupt_run: Observation, dialect: Dialect) -> None:
     if dialect.profile.resume.answer is None:

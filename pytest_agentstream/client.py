@@ -15,6 +15,7 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 
+from pytest_agentstream.cookies import Jar
 from pytest_agentstream.reconnecting import GivenUp, Reconnecting, variables
 from pytest_agentstream.recorder import Recorder, no_lag
 from pytest_agentstream.recording import Recording, Run
@@ -23,7 +24,7 @@ from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.setting_up import captures
 from pytest_agentstream.target import Scenario
 from pytest_agentstream.tolerances import WATCH_AFTER_TERMINAL
-from pytest_agentstream.transport import HttpTransport, Jar
+from pytest_agentstream.transport import HttpTransport
 from pytest_agentstream.watching import TerminalWatch, Watch
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Client:
         self._seed = target.seed if seed is None else seed
         self._lag = lag
         self._requests = Requests(target, dialect.profile, os.environ if env is None else env)
+
+    @property
+    def target(self) -> Target:
+        return self._target
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -182,6 +187,7 @@ class Client:
         path: str = "",
         *,
         of: Run | None = None,
+        values: Mapping[str, str] | None = None,
         headers: Mapping[str, str | None] | None = None,
         query: Mapping[str, str] | None = None,
         json: Any = None,
@@ -193,14 +199,15 @@ class Client:
         """Send any other request to the target's origin; an empty path is the start endpoint.
 
         With `of` the request has that run's cookies, and templates know its `{run}`, `{location}`
-        and captured values. No redirect is followed. Raises `ForeignOrigin`, `TemplateError`,
-        `UnsendableRequest`.
+        and captured values; `values` are more of these. No redirect is followed. Raises
+        `ForeignOrigin`, `TemplateError`, `UnsendableRequest`.
         """
         trip = _Trip(timeouts or self._target.timeouts, on_block, 0.0, None, kept)
         known = {"uuid": str(uuid4()), "prompt": self._profile.start.prompt}
         if of is not None:
             trip.jar = Jar.of(of.exchanges)
             known |= variables(self._dialect, of)
+        known |= values or {}
         request = self._requests.other(
             method, path, known, headers=headers, query=query, json_body=json, body=body
         )

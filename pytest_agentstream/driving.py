@@ -103,7 +103,9 @@ class Driver:
             self._stop_if_gone()
             self._ledger.begin()
             run = await self._client.run(scenario, control.scenario, control.name, **options)
-            self._notice(run.first)
+            self._notice(run.last)
+            if run.first.head is None:
+                self._stop_if_gone()
             if run.first.status not in THROTTLED or attempt == PATIENCE:
                 break
             self._ledger.throttled += 1
@@ -168,6 +170,7 @@ class Driver:
 
     def _noted(self, recording: Recording) -> Recording:
         self._notice(recording)
+        self._stop_if_gone()
         self._ledger.others.append(recording)
         return recording
 
@@ -177,7 +180,6 @@ class Driver:
                 f"the server under test stopped accepting connections; "
                 f"first seen by the probe `{self._asker}` ({recording.end.detail})"
             )
-            self._stop_if_gone()
 
     def _stop_if_gone(self) -> None:
         if self._ledger.gone:

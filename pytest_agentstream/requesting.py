@@ -132,13 +132,13 @@ class Requests:
         """Return the request that joins a run again behind `cursor` (None: none is sent).
 
         It carries the headers of the `start` request, credentials too. With `same_request` it is
-        the start request again, which is also what dialects without a resume path use. `headers`
-        and `query` are added to it. Raises `CannotResume`, `ForeignOrigin`, `TemplateError`.
+        the start request again, and the cursor is in `Last-Event-ID`. `headers` and `query` are
+        added to it. Raises `CannotResume`, `ForeignOrigin`, `TemplateError`.
         """
         resume = self._profile.resume
         if resume.kind == "none" and not same_request:
             raise CannotResume(f"the dialect {self._profile.name} has no way to resume a run")
-        again = same_request or resume.path is None
+        again = same_request or (resume.path is None and resume.method == start.method)
         kept = _Headers()
         dropped = NOT_OF_THE_START | (frozenset() if again else OF_THE_BODY)
         kept.add({name: value for name, value in start.headers if name.lower() not in dropped})
@@ -147,7 +147,8 @@ class Requests:
             kept.add({idempotency: None})
         method, url, body = start.method, start.url, start.body
         if not again:
-            method, url, body = resume.method, self._resume_url(variables), b""
+            method, body = resume.method, b""
+            url = start.url if resume.path is None else self._resume_url(resume.path, variables)
         added = dict(query or {})
         if cursor is not None:
             if resume.kind == "query" and not same_request:
@@ -160,8 +161,7 @@ class Requests:
         kept.add(headers or {})
         return Request(method, with_query(url, added), kept.listed(), body)
 
-    def _resume_url(self, variables: Mapping[str, str]) -> str:
-        path = self._profile.resume.path or ""
+    def _resume_url(self, path: str, variables: Mapping[str, str]) -> str:
         for name in ("run", "location"):
             if name in templates.names(path) and not variables.get(name):
                 raise CannotResume(f"the server has not said the {name} that {path!r} needs")
@@ -169,9 +169,13 @@ class Requests:
 
     def url(self, path: str, variables: Mapping[str, str]) -> str:
         """Resolve a path against the start endpoint; raises `ForeignOrigin` for other origins."""
-        base = templates.render_url(self._target.url, variables, self._env)
         self._remember((self._target.url, path))
-        url = urljoin(base, templates.render_url(path, variables, self._env))
+        url = templates.render_url(path, variables, self._env)
+        if url.startswith("/"):
+            # what the start endpoint's own templates name may not be known yet, in a setup step
+            url = urljoin(self._target.origin, url)
+        else:
+            url = urljoin(templates.render_url(self._target.url, variables, self._env), url)
         if not same_origin(url, self._target.url):
             raise ForeignOrigin(
                 f"{url} is not on the origin {self._target.origin} of the server under test, "

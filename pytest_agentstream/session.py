@@ -90,7 +90,7 @@ class Session:
         """What judging the cases would start, preflight first; sends nothing."""
         lines = [PlannedProbe(PREFLIGHT, Consent.START, ("complete",), 1, self._bound("complete"))]
         for one in planned(self._applicable(cases), self.catalogue):
-            if not one.runs and not one.scenarios:
+            if not one.runs or not all(map(self._has_control, one.scenarios)):
                 continue
             seconds = sum(self._bound(name) for name in one.scenarios)
             left_out = self._left_out(one)
@@ -184,6 +184,13 @@ class Session:
         if probe.consent in self.target.allow:
             return ""
         return f"probes of the class `{probe.consent}` need consent beyond loopback"
+
+    def _has_control(self, scenario: str) -> bool:
+        try:
+            control_of(self.target, scenario, self.target.heartbeat)
+        except NotTested:
+            return False
+        return True
 
     def _bound(self, scenario: str) -> float:
         try:

@@ -6,7 +6,6 @@ don't disturb each other; nothing is redirected, retried or authenticated here.
 
 from __future__ import annotations
 
-import socket
 import ssl
 import urllib.request
 from contextlib import aclosing, asynccontextmanager
@@ -17,13 +16,16 @@ import anyio
 import httpx
 
 from pytest_agentstream.deadlines import Deadline, Deadlines
+from pytest_agentstream.endings import failed_end, natural_end
 from pytest_agentstream.recorder import Recorder
 from pytest_agentstream.recording import EndKind, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from pytest_agentstream.recording import Head, Headers, Recording
+    from pytest_agentstream.cookies import Jar
+    from pytest_agentstream.endings import Trouble
+    from pytest_agentstream.recording import Recording
     from pytest_agentstream.target import Timeouts
     from pytest_agentstream.watching import Watch
     from pytest_agentstream.wire import Block
@@ -59,43 +61,6 @@ class Transport(Protocol):
         sent, and those received are kept in it. Raises `UnsendableRequest`.
         """
         ...
-
-
-class Jar:
-    """The cookies of one run, sent and kept as RFC 6265 says."""
-
-    def __init__(self) -> None:
-        self._cookies = httpx.Cookies()
-
-    def add_to(self, request: httpx.Request) -> None:
-        self._cookies.set_cookie_header(request)
-
-    def take(self, url: str, headers: Headers) -> None:
-        """Keep what the head of an answer from `url` sets."""
-        raw = [(_raw(name), _raw(value)) for name, value in headers]
-        response = httpx.Response(200, headers=raw, request=httpx.Request("GET", url))
-        self._cookies.extract_cookies(response)
-
-    @classmethod
-    def of(cls, exchanges: Iterable[Recording]) -> Jar:
-        """Return the cookies as they stood after these exchanges, with those that were sent."""
-        jar = cls()
-        for recording in exchanges:
-            for name, value in recording.request.headers:
-                if name.lower() == "cookie":
-                    jar._put_back(value)
-            if recording.head is not None:
-                jar.take(recording.request.url, recording.head.headers)
-        return jar
-
-    def _put_back(self, header: str) -> None:
-        for pair in header.split(";"):
-            name, _, value = pair.strip().partition("=")
-            if name and name not in self._cookies:
-                self._cookies.set(name, value)
-
-    def __len__(self) -> int:
-        return len(self._cookies)
 
 
 class HttpTransport:
@@ -192,7 +157,7 @@ class _Attempt:
             except httpx.LocalProtocolError as error:
                 self._failure = UnsendableRequest(f"the request can't be sent as HTTP: {error}")
             except httpx.TransportError as error:
-                self._recorder.finish(*_explain(error, self._recorder, self._in_tls))
+                self._recorder.finish(*failed_end(error, _trouble(error, self._in_tls)))
             except Exception as error:  # raised below, where it is not wrapped in a group
                 self._failure = error
             group.cancel_scope.cancel()
@@ -214,7 +179,7 @@ class _Attempt:
                 async for data in body:
                     if self._receive(data):
                         return
-            self._recorder.finish(*_natural_end(self._request.method, head))
+            self._recorder.finish(*natural_end(self._request.method, head))
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -293,8 +258,9 @@ def _prepare(request: Request, jar: Jar | None) -> httpx.Request:
         raise UnsendableRequest(
             f"expected an absolute http:// or https:// URL, found {request.url!r}"
         )
-    if jar is not None:
-        jar.add_to(prepared)
+    cookies = jar.header(str(url)) if jar is not None else None
+    if cookies is not None and "cookie" not in prepared.headers:
+        prepared.headers["Cookie"] = cookies
     return prepared
 
 
@@ -307,72 +273,14 @@ def _text(raw: bytes) -> str:
     return raw.decode("latin-1")
 
 
-def _raw(text: str) -> bytes:
-    return text.encode("latin-1", "replace")
-
-
-_NO_BODY = frozenset({204, 304})
-
-
-def _natural_end(method: str, head: Head) -> tuple[EndKind, str]:
-    """How a body ended whose end was seen (RFC 9112 6.3)."""
-    if head.status in _NO_BODY or method == "HEAD":
-        return EndKind.COMPLETE, "an answer that has no body"
-    if head.version not in {"HTTP/1.0", "HTTP/1.1"}:
-        return EndKind.COMPLETE, "the end of the stream"
-    if head.value("transfer-encoding") is not None and head.version == "HTTP/1.1":
-        return EndKind.COMPLETE, "the last chunk"
-    if head.value("content-length") is not None:
-        return EndKind.COMPLETE, "all of Content-Length"
-    return EndKind.CLOSE_DELIMITED, "the connection was closed, the only delimiter of this body"
-
-
-_CAUSES: tuple[tuple[type[BaseException], EndKind], ...] = (
-    (socket.gaierror, EndKind.DNS),
-    (ConnectionResetError, EndKind.RESET),
-    (BrokenPipeError, EndKind.RESET),
-    (ConnectionRefusedError, EndKind.REFUSED),
-    (ssl.SSLError, EndKind.TLS),
-)
-_CUT_WORDS = ("peer closed connection", "Server disconnected")
-_LIMIT_WORDS = ("Receive buffer too long",)
-
-
-def _explain(error: httpx.TransportError, recorder: Recorder, in_tls: bool) -> tuple[EndKind, str]:
-    """Tell the ends that httpx raises apart, by their causes first, then by h11's own words."""
-    causes = list(_causes(error))
-    for kind_of, kind in _CAUSES:
-        for cause in causes:
-            if isinstance(cause, kind_of):
-                return kind, _words(cause, error)
-    text = str(error)
-    if isinstance(error, httpx.RemoteProtocolError):
-        if text.startswith(_CUT_WORDS):
-            return EndKind.CUT, text
-        if text.startswith(_LIMIT_WORDS):
-            what = "the body's framing" if recorder.head else "the response head"
-            return EndKind.LIMIT, f"{what} is longer than the client keeps: {text}"
-        return EndKind.PROTOCOL, text
+def _trouble(error: httpx.TransportError, in_tls: bool) -> Trouble:
     if in_tls:
-        return EndKind.TLS, text or "the connection was closed in the TLS handshake"
+        return "tls"
     if isinstance(error, httpx.ConnectError):
-        return EndKind.REFUSED, _words(causes[-1], error)
+        return "connecting"
     if isinstance(error, httpx.NetworkError):
-        return EndKind.RESET, _words(causes[-1], error)
-    return EndKind.PROTOCOL, text or type(error).__name__
-
-
-def _words(cause: BaseException, error: BaseException) -> str:
-    return str(cause) or str(error) or type(cause).__name__
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            for each in error.exceptions:
-                yield from _causes(each)
-        error = error.__cause__ or error.__context__
+        return "network"
+    return "protocol" if isinstance(error, httpx.RemoteProtocolError) else "other"
 
 
 def _trusting(ca_file: str) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.applications import Starlette
@@ -31,11 +32,13 @@ class ReferenceServer:
     """The ASGI application: routes over intake, registry and log."""
 
     def __init__(self, settings: Settings | None = None, parts: Parts | None = None) -> None:
-        self.settings = settings or Settings()
         self.parts = parts or Parts()
+        self.encoder = self.parts.encoder(self.parts.cursors)
+        self.settings = settings or Settings()
+        if not self.encoder.answerable:
+            self.settings = replace(self.settings, input_timeout=0.0)
         self.log = self.parts.log(self.settings)
         self.auth = self.parts.auth(self.settings)
-        self.encoder = self.parts.encoder(self.parts.cursors)
         self.intake = self.parts.intake(self.settings, self.log, self.parts.cursors)
         self.registry = self.parts.registry(
             self.log, self.settings, self.parts.agent, self.parts.producer()
@@ -74,6 +77,14 @@ class ReferenceServer:
         if "respond-async" in request.headers.get("prefer", ""):
             return self._accepted(request, run)
         return await self.stream(request, run, 0, user)
+
+    async def again(self, request: Request) -> Answer:
+        """Stream the run that the cursor names, in dialects whose resume has no path."""
+        user = self.auth.user(request)
+        cursor = self.intake.cursor(request)
+        if cursor is None:
+            raise Problem(422, "GET resumes a run: a cursor must be given as lastEventId.")
+        return await self.stream(request, cursor.run, cursor.seq, user)
 
     async def events(self, request: Request) -> Answer:
         """Stream a run from a cursor on."""
@@ -161,20 +172,8 @@ class ReferenceServer:
         return names
 
     def _application(self) -> ASGIApp:
-        run = "/v1/runs/{run}"
-        routes = [
-            Route("/v1/runs", Resource(POST=self.start)),
-            Route("/v1/stream", Resource(GET=self.start)),
-            Route("/v1/session", Resource(POST=self.session)),
-            Route(run, Resource(DELETE=self.cancel)),
-            Route(f"{run}/events", Resource(GET=self.events)),
-            Route(f"{run}/input", Resource(POST=self.input)),
-            Route(f"{run}/ticket", Resource(POST=self.ticket)),
-        ]
-        if self.encoder.name != "native":
-            routes = [Route(self.encoder.start_path, Resource(POST=self.start))]
         return Starlette(
-            routes=routes,
+            routes=self._native() if self.encoder.name == "native" else self._chat(),
             middleware=self._cors(),
             exception_handlers={
                 Problem: on_problem,
@@ -183,6 +182,25 @@ class ReferenceServer:
             },
             lifespan=self._lifespan,
         )
+
+    def _native(self) -> list[Route]:
+        run = "/v1/runs/{run}"
+        return [
+            Route("/v1/runs", Resource(POST=self.start)),
+            Route("/v1/stream", Resource(GET=self.start)),
+            Route("/v1/session", Resource(POST=self.session)),
+            Route(run, Resource(DELETE=self.cancel)),
+            Route(f"{run}/events", Resource(GET=self.events)),
+            Route(f"{run}/input", Resource(POST=self.input)),
+            Route(f"{run}/ticket", Resource(POST=self.ticket)),
+        ]
+
+    def _chat(self) -> list[Route]:
+        """Return the one path that the other dialects have."""
+        handlers: dict[str, Handler] = {"POST": self.start}
+        if self.encoder.resumable:
+            handlers["GET"] = self.again
+        return [Route(self.encoder.start_path, Resource(**handlers))]
 
     def _cors(self) -> list[Middleware]:
         if not self.settings.origins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
 from contextlib import suppress
@@ -68,6 +69,14 @@ class Peer:
     async def answer(self, status: str, body: str = "", **headers: str) -> None:
         await self.head(status, content_length=str(len(body.encode())), **headers)
         await self.send(body)
+
+    async def reader_has_all(self) -> None:
+        """Wait until all that was sent is acknowledged, so that a RST does not overtake it."""
+        raw = self.writer.get_extra_info("socket")
+        outq = 0x5411  # SIOCOUTQ: bytes sent and not acknowledged
+        # the kernel tells nobody, so ask it again
+        while struct.unpack("i", fcntl.ioctl(raw.fileno(), outq, b"\0" * 4))[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     def reset(self) -> None:
         """End the connection with a RST."""

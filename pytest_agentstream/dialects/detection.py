@@ -17,7 +17,7 @@ def detect(recording: Recording) -> list[str]:
     """Return the names of the built-in dialects whose marks an answer bears.
 
     One name is an answer; none and several are not. A response header that is a dialect's own
-    decides, whatever the events look like.
+    decides, unless no event is one of that dialect's.
     """
     dialects = [load(name) for name in builtin_names()]
     if by_header := [one.name for one in dialects if _has_header(one, recording)]:
@@ -26,8 +26,11 @@ def detect(recording: Recording) -> list[str]:
 
 
 def _has_header(dialect: Dialect, recording: Recording) -> bool:
-    header = dialect.profile.detect.header
-    return bool(header and recording.head and recording.head.values(header))
+    marks = dialect.profile.detect
+    if not (marks.header and recording.head and recording.head.values(marks.header)):
+        return False
+    types = [event.type for event in dialect.events(recording)]
+    return not types or any(matches(name, glob) for name in types for glob in marks.events)
 
 
 def _bears_marks(dialect: Dialect, recording: Recording) -> bool:

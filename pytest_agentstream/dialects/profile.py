@@ -33,11 +33,15 @@ class Response(_Group):
 
 
 class Framing(_Group):
-    """What the dialect's own clients accept of the wire's freedoms."""
+    """What the dialect's own clients accept of the wire's freedoms.
+
+    `separators` says whether U+2028, U+2029 and U+0085 must be escaped in payloads.
+    """
 
     event_line: Literal["required", "forbidden", "equals-type", "optional"] = "optional"
     line_ends: tuple[Literal["LF", "CRLF", "CR"], ...] = ("LF", "CRLF", "CR")
     empty_data: Literal["forbidden", "priming", "allowed"] = "forbidden"
+    separators: Literal["any", "escaped"] = "any"
 
 
 class Payload(_Group):
@@ -213,10 +217,10 @@ class Override(_Group):
 class Detect(_Group):
     """By what a first answer is known to be this dialect, when the user names none.
 
-    `header` is a response header that only this dialect has, and enough. Otherwise either at least
-    one of `events` is named in an event line (`only_declared`: and no type that is not declared),
-    or there are no event lines and every JSON payload has one of `keys`. `without` are keys that no
-    payload may have.
+    `header` is a response header; with it, nothing else is asked for but one of `events`, if there
+    are any. Without it, either at least one of `events` is named in an event line (`only_declared`:
+    and no type that is not declared), or there are no event lines and every JSON payload has one of
+    `keys`. `without` are keys that no payload may have.
     """
 
     header: str | None = None

@@ -50,9 +50,10 @@ def tier_states(
         if tier in no_mechanism:
             state = f"cannot be reached: {no_mechanism[tier]}"
         elif state == "reached" and below:
-            state = f"met, but {below} is not reached"
+            state = f"met; {below}"
         if state != "reached" and not below:
-            below = tier
+            how = "not reached" if own else "not judged"
+            below = f"{tier}, which it builds on, is {how}"
         states.append(TierState(tier, tuple(own), state))
     return states
 

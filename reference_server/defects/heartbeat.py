@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reference_server.log import Entry
     from reference_server.parts import Parts
 
-WATCHED = 60.0
+WATCHED = 30.0
 """Seconds after which even a stream that is wrongly kept open ends."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
@@ -45,17 +44,7 @@ def tool_opened_twice(parts: Parts) -> Parts:
             if isinstance(event, ToolUse) and event.tool_use_id == "call-1":
                 yield event
 
-    return agent(_with_true_count(parts), change, "tools")
-
-
-def _with_true_count(parts: Parts) -> Parts:
-    """Leave `tool_count` out of the terminal, so that no total depends on what a call is."""
-
-    def change(entry: Entry) -> Iterator[Entry]:
-        kept = {key: value for key, value in entry.payload.items() if key != "tool_count"}
-        yield replace(entry, payload=kept) if entry.type == "done" else entry
-
-    return entries(parts, change)
+    return agent(parts, change, "tools")
 
 
 @defect("foreign-tool-result", "order.tool-results-match", "A result names a call nobody made.")

@@ -24,6 +24,7 @@ class Around:
         self.name = inner.name
         self.start_path = inner.start_path
         self.resumable = inner.resumable
+        self.answerable = inner.answerable
 
     def frames(self, entry: Entry) -> Iterator[Frame]:
         return self.inner.frames(entry)

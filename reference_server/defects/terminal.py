@@ -35,14 +35,11 @@ def two_terminals(parts: Parts) -> Parts:
     return replace(parts, producer=Twice)
 
 
-@defect("no-done-after-error", "terminal.exactly-one", "A failed run ends without `done`.")
+@defect("no-done-after-error", "terminal.exactly-one", "A reported failure has no `done`.")
 def no_done_after_error(parts: Parts) -> Parts:
     class NoDone(Producer):
         def reported(self, run: Run, error: Error) -> Sequence[Event]:
             return [error]
-
-        def failed(self, run: Run, exception: BaseException) -> Sequence[Event]:
-            return [event for event in super().failed(run, exception) if isinstance(event, Error)]
 
     return replace(parts, producer=NoDone)
 
@@ -102,13 +99,18 @@ def crash_says_nothing(parts: Parts) -> Parts:
 
 @defect("crash-cuts-body", "terminal.on-crash", "A crash cuts the body off.")
 def crash_cuts_body(parts: Parts) -> Parts:
+    marked = INTERNAL.model_copy(update={"error_type": "cut"})
+
     class Cut(Writer):
         def block(self, entry: Entry) -> bytes:
-            if entry.type == "error" and entry.payload["error_type"] == "internal":
+            if entry.payload.get("error_type") == marked.error_type:
                 raise ConnectionError("cut on purpose")
             return super().block(entry)
 
-    return replace(parts, writer=Cut)
+    return _when_failed(
+        replace(parts, writer=Cut),
+        lambda run, error, last: [marked, *last[1:]] if _plain(run, error) else last,
+    )
 
 
 @defect(
@@ -238,7 +240,7 @@ def interrupt_stuck(parts: Parts) -> Parts:
 @defect(
     "crash-ends-others",
     "terminal.others-survive-crash",
-    "A run's crash ends all other runs that are going on.",
+    "A run's crash ends every `silence` that is going on beside it.",
 )
 def crash_ends_others(parts: Parts) -> Parts:
     class Contagious(Registry):
@@ -250,7 +252,7 @@ def crash_ends_others(parts: Parts) -> Parts:
 
         def _crashed(self, crashed: Run) -> None:
             for work in self._live.values():
-                if work.run is not crashed:
+                if work.run is not crashed and work.run.scenario.name == "silence":
                     self._stop(work.run, INTERNAL, work.run.done("error"))
 
     return replace(parts, registry=Contagious)
@@ -265,7 +267,7 @@ class _Telling(Producer):
 
     async def produce(self, run: Run, agent: Agent, task: Assignment) -> None:
         await self._inner.produce(run, agent, task)
-        if run.scenario.name == "crash":
+        if run.scenario.name == "crash" and run.scenario["kind"] == "exception":
             self._crashed(run)
 
 

@@ -20,15 +20,19 @@ class AgentEventStream:
     name = "agent-event-stream"
     start_path = "/chat"
     resumable = False
+    answerable = False
 
     def __init__(self, cursors: Cursors) -> None:
         pass
 
     def frames(self, entry: Entry) -> Iterator[Frame]:
-        if entry.type != "input_required":  # it has no word for it
-            ours = OURS.get(entry.type, set())
-            payload = {key: value for key, value in entry.payload.items() if key not in ours}
-            yield Frame(compact_json(payload), event=entry.type)
+        if entry.type == "input_required":  # it has no word for it, so the run says why it ends
+            asked = {"error_type": entry.type, "message": entry.payload["prompt"]}
+            yield Frame(compact_json(asked), event="error")
+            return
+        ours = OURS.get(entry.type, set())
+        payload = {key: value for key, value in entry.payload.items() if key not in ours}
+        yield Frame(compact_json(payload), event=entry.type)
 
     def heartbeat(self, run: str, last: int) -> Item | None:
         return None

@@ -19,6 +19,8 @@ class Encoder(Protocol):
     """Where POST starts a run."""
     resumable: bool
     """Whether frames carry cursors; without them a run ends when its reader goes."""
+    answerable: bool
+    """Whether a person can answer a run; otherwise it ends where it would wait."""
 
     def frames(self, entry: Entry) -> Iterator[Frame]:
         """Yield what the entry becomes on the wire."""

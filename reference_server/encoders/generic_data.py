@@ -17,6 +17,7 @@ class GenericData:
     name = "generic-data"
     start_path = "/chat"
     resumable = False
+    answerable = False
 
     def __init__(self, cursors: Cursors) -> None:
         pass

@@ -19,6 +19,7 @@ class GenericTyped:
     name = "generic-typed"
     start_path = "/chat"
     resumable = True
+    answerable = False
 
     def __init__(self, cursors: Cursors) -> None:
         self._cursors = cursors
@@ -39,6 +40,8 @@ class GenericTyped:
                 return "chunk", {"content": payload["text"], "agent": AGENT}
             case "error":
                 return "error", {"content": payload["message"], "retry": payload["retryable"]}
+            case "input_required":
+                return "error", {"content": payload["prompt"], "retry": False}
             case "done":
                 return "complete", {"conversation_id": entry.run}
             case kind:

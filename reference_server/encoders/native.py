@@ -17,6 +17,7 @@ class Native:
     name = "native"
     start_path = "/v1/runs"
     resumable = True
+    answerable = True
 
     def __init__(self, cursors: Cursors) -> None:
         self._cursors = cursors

@@ -9,7 +9,13 @@ import pytest
 from pytest_agentstream.dialects import Cursor, load
 
 if TYPE_CHECKING:
-    from tests.dialects.conftest import Declared, Recorded
+    from collections.abc import Callable
+
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.recording import Recording
+
+    Declared = Callable[[str], Dialect]
+    Recorded = Callable[..., Recording]
 
 RUN = "r" * 22
 TYPED = 'name = "mine"\ntype_from = [{ constant = "any" }]\n[events.any]\n[cursor]\n'

@@ -10,9 +10,14 @@ import pytest
 from pytest_agentstream.dialects import Role, load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests.dialects.conftest import Declared, Recorded
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.recording import Recording
+
+    Declared = Callable[[str], Dialect]
+    Recorded = Callable[..., Recording]
 
 BY_EVENT_LINE = """\
 name = "mine"

@@ -10,7 +10,13 @@ import pytest
 from pytest_agentstream.dialects import Outcome
 
 if TYPE_CHECKING:
-    from tests.dialects.conftest import Declared, RunOf
+    from collections.abc import Callable
+
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.recording import Run
+
+    Declared = Callable[[str], Dialect]
+    RunOf = Callable[..., Run]
 
 TOML = """\
 name = "mine"
@@ -53,12 +59,12 @@ close = ["result"]
 key = "id"
 is_tool = true
 """
-HELLO = ("hello", {})
+Told = tuple[str, Any]
+
+HELLO: Told = ("hello", {})
 OK = ("end", {"status": "ok"})
 OPEN, PART, CLOSE = ("open", {"id": "m"}), ("part", {"id": "m"}), ("close", {"id": "m"})
 CALL, RESULT = ("call", {"id": "t", "kind": "tool"}), ("result", {"id": "t"})
-
-Told = tuple[str, Any]
 
 
 def stream(*events: Told, first: int | None = None) -> str:
@@ -253,8 +259,8 @@ def test_unreadable_events_still_end_the_run(declared: Declared, run_of: RunOf, 
 def test_terminal_that_says_nothing_after_an_error(declared: Declared, run_of: RunOf) -> None:
     """An end without its status means failure where an error was said."""
     toml = TOML.replace('after = "error"', 'where = { status = "bad" }')
-    told = (HELLO, ("error", {}), ("end", {}))
-    assert declared(toml).read(run_of(stream(*told))).outcome is Outcome.FAILURE
+    body = stream(HELLO, ("error", {}), ("end", {}))
+    assert declared(toml).read(run_of(body)).outcome is Outcome.FAILURE
 
 
 def test_two_terminals(declared: Declared, run_of: RunOf) -> None:

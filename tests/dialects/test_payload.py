@@ -37,7 +37,7 @@ def test_problem(data: str, problem: str) -> None:
     assert parse_json(data).problem == problem
 
 
-VALUES = {
+VALUES: dict[str, tuple[str, object]] = {
     "a duplicate name": ('{"a": 1, "a": 2}', {"a": 2}),
     "a big number": ("[1e999, 123456789012345678901234567890]", None),
     "256 levels": ("[" * 256 + "]" * 256, None),

@@ -22,6 +22,12 @@ def test_a_long_block_keeps_its_first_bytes() -> None:
         assert short.event == ("message", "b", "1")
 
 
+def test_a_long_first_block_may_have_a_mark() -> None:
+    """A byte-order mark hides no field of a block over the limit."""
+    (long,) = decode([(0.0, b"\xef\xbb\xbfid: 1\ndata: abcdef\n\n")], limit=12)
+    assert (long.raw, long.bom, long.id) == (b"\xef\xbb\xbfid: 1\ndat", True, "1")
+
+
 def test_a_cut_line_sets_nothing() -> None:
     """A line that the limit cuts is not read, for its value is not known."""
     long, short = decode([(0.0, b"id: 12345\n\ndata: a\n\n")], limit=6)

@@ -1,0 +1,90 @@
+"""A chat app on agent-event-stream 0.1.0, written as that package's own README writes one.
+
+`POST /chat {"message": "MODE REST"}`: the first word selects what the agent does. What becomes of
+it on the wire is the package's doing, FastAPI's and uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent_stream import AgentStreamEmitter, TokenBatcher
+from agent_stream.fastapi import agent_stream_response
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from fastapi.responses import StreamingResponse
+
+WORDS = 12
+WORDS_OF_A_LONG_RUN = 300
+BETWEEN_WORDS = 0.02  # seconds
+SECRET = "secret-path=/srv/app"  # what an exception's text may hold and no client may see
+
+app = FastAPI(title="agent-event-stream, under test")
+
+
+class ChatRequest(BaseModel):
+    """What the user says."""
+
+    message: str
+
+
+@app.post("/chat")
+async def chat(request: ChatRequest) -> StreamingResponse:
+    """Stream one run of the agent."""
+    mode, _, rest = request.message.partition(" ")
+    return agent_stream_response(run(mode, rest))
+
+
+async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
+    """Do as the mode says; `rest` is the pause in seconds, or the text to echo."""
+    emitter, batcher = AgentStreamEmitter(), TokenBatcher(interval_ms=50)
+    if mode == "crash-first":
+        raise RuntimeError(f"boom before the first event: {SECRET}")
+    if mode == "slow-start":
+        await asyncio.sleep(float(rest))
+    yield emitter.thinking("Step 1")
+    if mode == "tool":
+        async for event in use_a_tool(emitter, float(rest)):
+            yield event
+    if mode == "echo":
+        yield emitter.token(rest)
+    count = 0
+    async for word in words(WORDS_OF_A_LONG_RUN if mode == "long" else WORDS):
+        count += 1
+        if batched := batcher.add(word):
+            yield emitter.token(batched)
+        if count == 4 and mode == "pause":
+            await asyncio.sleep(float(rest))
+        if count == 6 and mode == "crash":
+            raise RuntimeError(f"boom mid-stream: {SECRET}")
+        if count == 6 and mode == "caught":
+            yield emitter.error("provider_error", "upstream failed")
+            yield emitter.done()
+            return
+    if remaining := batcher.flush():
+        yield emitter.token(remaining)
+    if mode != "forget-done":
+        yield emitter.done(message_id="msg_1", num_turns=1, model="fake")
+
+
+async def use_a_tool(emitter: AgentStreamEmitter, seconds: float) -> AsyncIterator[str]:
+    """Call a tool that takes a while, with a turn and progress around it."""
+    yield emitter.turn(1, total_tools=1)
+    yield emitter.progress("search", 0, "searching")
+    yield emitter.tool_use("search", "tu_1", "query=foo")
+    await asyncio.sleep(seconds)
+    yield emitter.tool_result("search", "tu_1", "3 results", duration_ms=int(seconds * 1000))
+    yield emitter.progress("search", 100, "found")
+    yield emitter.creation("note", 1, "tu_1", [{"title": "3 results"}])
+
+
+async def words(count: int) -> AsyncIterator[str]:
+    """Stand in for a model."""
+    for number in range(count):
+        await asyncio.sleep(BETWEEN_WORDS)
+        yield f"word{number} "

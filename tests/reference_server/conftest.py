@@ -1,0 +1,261 @@
+"""A real uvicorn on loopback for the reference server's tests, and what its answers say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from reference_server.app import ReferenceServer
+from reference_server.parts import Parts
+from reference_server.settings import Settings
+
+PATIENCE = 5.0
+"""Seconds that a test waits for anything at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dispatched event: what an EventSource would see, and its retry."""
+
+    type: str
+    data: str
+    id: str
+    retry: str | None
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The data as JSON."""
+        payload: dict[str, Any] = json.loads(self.data)
+        return payload
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What a replay must repeat."""
+        return (self.id, self.type, self.data)
+
+
+@dataclass(slots=True)
+class Body:
+    """A body read line by line, as WHATWG HTML 9.2.6 says."""
+
+    events: list[Event] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
+    fields: dict[str, list[str]] = field(default_factory=dict)
+
+    def line(self, line: str) -> None:
+        """Take one line, without its end."""
+        if line.startswith(":"):
+            self.comments.append(line)
+            return
+        if line:
+            name, _, value = line.partition(":")
+            self.fields.setdefault(name, []).append(value.removeprefix(" "))
+            return
+        read = {name: values[-1] for name, values in self.fields.items()}
+        if "data" in self.fields:
+            data = "\n".join(self.fields["data"])
+            self.events.append(
+                Event(read.get("event", "message"), data, read.get("id", ""), read.get("retry"))
+            )
+        self.fields = {}
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: httpx.Headers
+    raw: bytes
+    events: list[Event]
+    comments: list[str]
+
+    @property
+    def types(self) -> list[str]:
+        """The events' types in their order."""
+        return [event.type for event in self.events]
+
+    @property
+    def text(self) -> str:
+        """The tokens' texts together."""
+        return "".join(e.payload["text"] for e in self.events if e.type == "token")
+
+    @property
+    def last(self) -> Event:
+        """The last event."""
+        return self.events[-1]
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return str(self.headers["agentstream-run"])
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The refusal's body."""
+        assert self.headers["content-type"] == "application/problem+json", self.raw
+        problem: dict[str, Any] = json.loads(self.raw)
+        return problem
+
+
+class Client:
+    """Ask one server; every wait is bounded."""
+
+    def __init__(self, url: str, start_path: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
+        self.start_path = start_path
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        until: Callable[[Body], bool] = lambda body: False,
+        **more: Any,
+    ) -> Answer:
+        """Send a request and read the answer to its end, or `until` says that it is enough."""
+        body, raw = Body(), b""
+        with self.http.stream(method, path, headers=dict(headers or {}), **more) as response:
+            rest = b""
+            for chunk in response.iter_raw():
+                raw += chunk
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    body.line(line.decode().removesuffix("\r"))
+                if until(body):
+                    break
+        return Answer(response.status_code, response.headers, raw, body.events, body.comments)
+
+    def start(
+        self,
+        scenario: str = "complete",
+        message: str = "hello",
+        headers: Mapping[str, str] | None = None,
+        until: Callable[[Body], bool] = lambda body: False,
+        **body: object,
+    ) -> Answer:
+        """Start a run and read it."""
+        asked = {"X-Agentstream-Scenario": scenario, **(headers or {})}
+        content = {"message": message, **body}
+        return self.ask("POST", self.start_path, asked, until, json=content)
+
+    def begin(self, scenario: str, **body: object) -> str:
+        """Start a run without reading it; return its id."""
+        answer = self.http.post(
+            self.start_path,
+            json={"message": "hello", **body},
+            headers={"X-Agentstream-Scenario": scenario, "Prefer": "respond-async"},
+        )
+        assert answer.status_code == 201, answer.text
+        return str(answer.headers["agentstream-run"])
+
+    def read(
+        self,
+        run: str,
+        cursor: str | None = None,
+        until: Callable[[Body], bool] = lambda body: False,
+        query: str = "",
+        **headers: str,
+    ) -> Answer:
+        """Read a run from a cursor on."""
+        if cursor is not None:
+            headers["Last-Event-ID"] = cursor
+        return self.ask("GET", f"/v1/runs/{run}/events{query}", headers, until)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, apps: list[ReferenceServer]) -> None:
+        super().__init__(config)
+        self.apps = apps
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        await asyncio.gather(*(app.close() for app in self.apps))
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def serving(app: ASGIApp, apps: list[ReferenceServer], http: Any) -> Iterator[str]:
+    """Serve in a thread, with a loop of its own; yield the URL."""
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=http,
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config, apps)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert server.ready.wait(PATIENCE), "the server did not start"
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Serve:
+    """Start reference servers and stop them with the test."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(self, parts: Parts | None = None, **settings: Any) -> Client:
+        """Serve these parts with these settings; return a client."""
+        app = ReferenceServer(Settings(**{"heartbeat": 0.1, **settings}), parts)
+        url = self._stack.enter_context(serving(app, [app], app.parts.http))
+        client = Client(url, app.encoder.start_path)
+        self._stack.callback(client.http.close)
+        return client
+
+    def many(self, made: Mapping[str, Parts], **settings: Any) -> Callable[[str], Client]:
+        """Serve many in one process, each below its name; return a function to a client."""
+        apps = {
+            name: ReferenceServer(Settings(**{"heartbeat": 0.1, **settings}), parts)
+            for name, parts in made.items()
+        }
+
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            _, name, path = scope["path"].split("/", 2)
+            await apps[name]({**scope, "path": f"/{path}", "root_path": ""}, receive, send)
+
+        url = self._stack.enter_context(serving(dispatch, list(apps.values()), "h11"))
+
+        def client(name: str) -> Client:
+            made = Client(f"{url}/{name}", apps[name].encoder.start_path)
+            self._stack.callback(made.http.close)
+            return made
+
+        return client
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Serve]:
+    """Start servers that live as long as the module's tests."""
+    with ExitStack() as stack:
+        yield Serve(stack)
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> Client:
+    """Return the client of a good server with fast timings."""
+    return serve()
