@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.observing import Observation
+    from pytest_agentstream.target import Target
     from pytest_agentstream.wire import Block, Line
 
 FIELDS = frozenset({"data", "event", "id", "retry"})
@@ -186,12 +187,17 @@ def test_field_case(all_runs: list[Observation]) -> None:
     hint="write each block in one piece, under one lock with the heartbeats",
     needs=sample(blocks=1),
 )
-def test_no_interleaving(all_runs: list[Observation], dialect: Dialect) -> None:
+def test_no_interleaving(
+    all_runs: list[Observation], dialect: Dialect, target: Target
+) -> None:
     heartbeats = {
         line.raw for _, line in lines(all_runs) if line.kind == "comment" and 1 < len(line.raw) <= 64
     }
     if not heartbeats:
-        raise NotTested("no heartbeat was seen that could have been mixed into an event")
+        waited = any(run.scenario == "silence" for run in all_runs)
+        if waited or target.heartbeat is None:
+            raise NotApplicable("the server sends no heartbeat that could be mixed into an event")
+        raise NotTested("no heartbeat was seen", "map a `silence` scenario, so that one is due")
     for exchange, block in blocks(all_runs):
         for line in block.lines if is_whole(exchange, block) else ():
             inside = next((text for text in heartbeats if line.raw.find(text) > 0), None)

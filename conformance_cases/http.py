@@ -40,7 +40,8 @@ def test_status(complete_run: Observation, dialect: Dialect) -> None:
         head.status in allowed,
         expected=f"status {' or '.join(map(str, allowed))}",
         actual=f"status {head.status} {head.reason}",
-        at=complete_run.first,
+        at=head_of(complete_run),
+        recording=complete_run.first,
     )
 
 
@@ -62,14 +63,16 @@ def test_content_type(complete_run: Observation, dialect: Dialect) -> None:
         len(values) == 1 and media.strip().lower() == wanted,
         expected=f"the content type {wanted}",
         actual=f"the content type {said}",
-        at=complete_run.first,
+        at=head_of(complete_run),
+        recording=complete_run.first,
     )
     charset = re.search(r'charset\s*=\s*"?([^\s";]+)', parameters, re.IGNORECASE)
     expect(
         charset is None or charset[1].lower() in {"utf-8", "utf8"},
         expected="no charset, or utf-8: an event stream is always UTF-8",
         actual=f"the content type {said}",
-        at=complete_run.first,
+        at=head_of(complete_run),
+        recording=complete_run.first,
     )
 
 
@@ -88,7 +91,8 @@ def test_no_content_length(complete_run: Observation) -> None:
         length is None,
         expected="no Content-Length",
         actual=f"Content-Length: {length}",
-        at=complete_run.first,
+        at=head_of(complete_run),
+        recording=complete_run.first,
     )
 
 
@@ -111,7 +115,8 @@ def test_no_store(complete_run: Observation) -> None:
             directives & {"no-store", "no-cache"},
             expected="Cache-Control with no-store or no-cache on a GET stream",
             actual=shown,
-            at=complete_run.first,
+            at=head_of(complete_run),
+        recording=complete_run.first,
         )
         return
     fresh = directives & {"max-age", "s-maxage"} and not directives & {"no-store", "no-cache"}
@@ -124,7 +129,8 @@ def test_no_store(complete_run: Observation) -> None:
         not explicit,
         expected="no explicit freshness on a POST stream",
         actual=shown + (f", Expires: {expires}" if expires else ""),
-        at=complete_run.first,
+        at=head_of(complete_run),
+        recording=complete_run.first,
     )
 
 
@@ -145,7 +151,8 @@ def test_no_proxy_buffering(complete_run: Observation, target: Target) -> None:
         said is not None and said.strip().lower() == "no",
         expected="X-Accel-Buffering: no",
         actual=f"X-Accel-Buffering: {said}" if said else "no X-Accel-Buffering",
-        at=complete_run.first,
+        at=head_of(complete_run),
+        recording=complete_run.first,
     )
 
 

@@ -105,7 +105,8 @@ async def survivor_run(client: Driver) -> Observation:
         await under_way.wait()
         await client.run("crash")
 
-    client.control("crash")
+    for scenario in ("silence", "crash"):
+        client.control(scenario)
     async with anyio.create_task_group() as beside:
         beside.start_soon(crash_beside)
         seen = await client.run("silence", on_block=notice)
@@ -156,6 +157,20 @@ async def bad_runs(
         crash_tool_run,
         fail_run,
     )
+    return [run for run in runs if run is not None]
+
+
+CRASHES = ("crash_run", "crash_first_run", "crash_tool_run")
+
+
+@probe(runs=0, optional=CRASHES)
+async def crashed_runs(
+    crash_run: Observation | None,
+    crash_first_run: Observation | None,
+    crash_tool_run: Observation | None,
+) -> list[Observation]:
+    """Every run in which an ordinary exception was provoked, at whatever point."""
+    runs = (crash_run, crash_first_run, crash_tool_run)
     return [run for run in runs if run is not None]
 
 

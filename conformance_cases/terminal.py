@@ -10,21 +10,13 @@ from pytest_agentstream.dialects.reading import Outcome, Role
 from pytest_agentstream.recording import EndKind
 from pytest_agentstream.requirements import MUST, SHOULD
 from pytest_agentstream.tolerances import CLOSE_AFTER_TERMINAL
-from pytest_agentstream.verdicts import NotTested, expect, expect_at_most
+from pytest_agentstream.verdicts import ControlBroken, NotTested, expect, expect_at_most
 
 if TYPE_CHECKING:
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.recording import Recording
-
-POSTS_AGAIN = (
-    "agent-stream's client and others that retry: they post the whole run again, with its side effects"
-)
-TAKEN_FOR_SUCCESS = (
-    "@ag-ui/client, openai, anthropic and ai 6, which take a clean end without a terminal for success"
-)
-
 
 def how_it_ended(run: Observation) -> str:
     """The end of a run in words: what was said last, and how the body ended."""
@@ -56,7 +48,8 @@ def was_cut(run: Observation) -> bool:
 
 def breaks_of(run: Observation) -> str:
     """Who suffers from an end without a terminal: it depends on how the body ended."""
-    return POSTS_AGAIN if was_cut(run) else TAKEN_FOR_SUCCESS
+    habits = run.dialect.profile.habits
+    return habits.cut if was_cut(run) else habits.clean_end
 
 
 def is_http_error(run: Observation) -> bool:
@@ -193,26 +186,68 @@ def test_closes(complete_run: Observation) -> None:
     )
 
 
+@requirement(
+    "terminal.crash-is-not-success",
+    MUST,
+    tier="resilient",
+    text="A crash is never reported as success.",
+    source="the dialect's outcomes; agno PR 9487",
+    breaks="whoever acts on the answer: half of it passes for all of it",
+    hint="let the terminal's outcome follow from how the agent ended",
+    presupposes=["framing.complete-blocks"],
+)
+def test_crash_is_not_success(crashed_runs: list[Observation]) -> None:
+    if not crashed_runs:
+        raise NotTested(
+            "no crash could be provoked", 'map one: crash = { json = { message = "crash" } }'
+        )
+    for run in crashed_runs:
+        expect_not_success(run)
+    if not any(run.terminals or was_cut(run) or is_http_error(run) for run in crashed_runs):
+        raise NotTested(f"no terminal says how the crash ended: {how_it_ended(crashed_runs[0])}")
+
+
+def expect_not_success(run: Observation) -> None:
+    """Fail where a run that crashed says success; where nothing shows a crash, doubt the control."""
+    for event, outcome in run.terminals:
+        if outcome is not Outcome.SUCCESS:
+            continue
+        planted = run.declared.marker is not None and run.declared.marker in run.text
+        if run.run.control == "mapped" and not run.errors and not planted:
+            raise ControlBroken(
+                run.scenario,
+                expected="a failure of the agent that shows in some way",
+                actual="success and no error: either the mapping does not make the agent fail, or "
+                "the server reports the failure as success",
+                recording=event.exchange,
+            )
+        expect(
+            False,
+            expected="a terminal that says failure",
+            actual="a terminal that says success",
+            at=(*run.errors[:1], event),
+        )
+
+
 def expect_failure_said(run: Observation) -> None:
     """Fail unless a crash ended in an error event, a terminal, and a whole body."""
-    also = ()
+    also: tuple[str, ...] = ()
     if was_cut(run):
         also = ("http.terminated-body does not hold in this run either: the cut is how it ended",)
-    if not run.terminals or (not run.errors and run.outcome is Outcome.SUCCESS):
-        expect(
-            run.terminals,
-            expected="an error and a terminal, then the end of the body",
-            actual=how_it_ended(run),
-            at=breaking_exchange(run),
-            breaks=breaks_of(run),
-            also=also,
-        )
+    expect(
+        run.terminals,
+        expected="an error and a terminal, then the end of the body",
+        actual=how_it_ended(run),
+        at=breaking_exchange(run),
+        breaks=breaks_of(run),
+        also=also,
+    )
     expect(
         run.terminals[0][0].exchange.end.kind not in {EndKind.CUT, EndKind.RESET},
         expected="a whole body behind the terminal",
         actual=how_it_ended(run),
         at=(run.terminals[0][0], run.last),
-        breaks=POSTS_AGAIN,
+        breaks=breaks_of(run),
     )
     if has_error_events(run):
         expect(
@@ -221,6 +256,7 @@ def expect_failure_said(run: Observation) -> None:
             actual=f"a terminal that says {run.outcome} and no error",
             at=run.terminals[0][0],
         )
+    expect_not_success(run)
 
 
 def has_error_events(run: Observation) -> bool:
@@ -239,7 +275,7 @@ def _says_why(run: Observation) -> bool:
     text="An exception in the agent ends in an error, a terminal, and a complete body.",
     source="the dialect's terminal; ag-ui #2531, agno PR 9487",
     hint="catch around the whole agent, send error and terminal, then return normally",
-    presupposes=["framing.complete-blocks"],
+    presupposes=["terminal.crash-is-not-success"],
 )
 def test_on_crash(crash_run: Observation) -> None:
     expect_failure_said(crash_run)
@@ -252,7 +288,7 @@ def test_on_crash(crash_run: Observation) -> None:
     text="An exception before the first event is an HTTP error, or ends in an error and a terminal.",
     source="the dialect's terminal; kubently #65 (200 with an empty body)",
     hint="catch around the whole agent, its start included",
-    presupposes=["framing.complete-blocks"],
+    presupposes=["terminal.crash-is-not-success"],
 )
 def test_on_crash_before_first(crash_first_run: Observation) -> None:
     if not is_http_error(crash_first_run):
@@ -266,38 +302,11 @@ def test_on_crash_before_first(crash_first_run: Observation) -> None:
     text="CancelledError and SystemExit in the agent end like any other exception.",
     source="Python: both derive from BaseException, so that `except Exception` lets them pass",
     hint="catch BaseException around the agent, or end the run in a finally block",
-    presupposes=["terminal.on-crash", "terminal.crash-is-not-success"],
+    presupposes=["terminal.on-crash"],
 )
 def test_base_exceptions(crash_cancelled_run: Observation, crash_exit_run: Observation) -> None:
     for run in (crash_cancelled_run, crash_exit_run):
         expect_failure_said(run)
-        expect_not_success(run)
-
-
-@requirement(
-    "terminal.crash-is-not-success",
-    MUST,
-    tier="resilient",
-    text="A crash is never reported as success.",
-    source="the dialect's outcomes; agno PR 9487",
-    breaks="whoever acts on the answer: half of it passes for all of it",
-    hint="let the terminal's outcome follow from how the agent ended",
-    presupposes=["terminal.on-crash", "terminal.on-crash-before-first"],
-)
-def test_crash_is_not_success(crash_run: Observation, crash_first_run: Observation) -> None:
-    for run in (crash_run, crash_first_run):
-        expect_not_success(run)
-
-
-def expect_not_success(run: Observation) -> None:
-    for event, outcome in run.terminals:
-        expect(
-            outcome is not Outcome.SUCCESS,
-            expected="a terminal that says failure",
-            actual="a terminal that says success",
-            at=(*run.errors[:1], event),
-            hint=f"or the control of `{run.scenario}` does not crash the agent: check its mapping",
-        )
 
 
 @requirement(
@@ -340,6 +349,7 @@ def test_nothing_lost_before_crash(crash_run: Observation) -> None:
     source="CWE-209: error messages with sensitive information",
     breaks="the operator: paths, queries and keys are shown to every user",
     hint="send a fixed sentence and an id; log the exception",
+    presupposes=["terminal.crash-is-not-success"],
 )
 def test_no_internals(all_runs: list[Observation]) -> None:
     planted = [run for run in all_runs if run.declared.secret]
@@ -383,8 +393,10 @@ STACK = re.compile(
 def test_no_stack_traces(bad_runs: list[Observation]) -> None:
     errors = [(run, event) for run in bad_runs for event in run.errors]
     refused = [run for run in bad_runs if is_http_error(run)]
+    if not bad_runs:
+        raise NotTested("no failure could be provoked", "map a `crash` or a `fail` scenario")
     if not errors and not refused:
-        raise NotTested("no error was seen", "map a `crash` scenario")
+        raise NotTested("no failure ended in an error that could be read")
     for _, event in errors:
         found = STACK.search(repr(event.payload).replace("\\\\n", "\n"))
         expect(
@@ -417,7 +429,6 @@ def test_handled_failure(fail_run: Observation) -> None:
     if is_http_error(fail_run):
         return
     expect_failure_said(fail_run)
-    expect_not_success(fail_run)
 
 
 @requirement(

@@ -1,4 +1,4 @@
-"""The command `agentstream`: run the suite apart from any project around it, and list what it knows."""
+"""The command `agentstream`: run the suite apart from any project, and list what it knows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USAGE = "agentstream run URL [options]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code; `run` becomes the pytest process where it can."""
     parser = argparse.ArgumentParser(
         prog="agentstream",
         description="The conformance suite for agent streaming servers.",
@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "(--dialect, --heartbeat, --config, …; see `pytest --help`), and pytest's own.",
         allow_abbrev=False,
     )
-    run.add_argument("url", nargs="?", metavar="URL", help="the endpoint that starts a run")
     commands.add_parser("requirements", help="list every requirement, by tier")
     commands.add_parser("dialects", help="list the built-in dialects")
     given, rest = parser.parse_known_args(arguments)
@@ -45,25 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         return _print_requirements() if given.command == "requirements" else _print_dialects()
-    options = pytest_options(rest)
-    if given.url is not None and "://" not in given.url:
-        run.error(f"found {given.url!r}, expected a URL such as http://127.0.0.1:8000/chat")
-    reference = "--agentstream-reference" in options
-    if (given.url is None) != reference:
-        run.error("give the URL of a server, or --reference for the bundled one")
-    url = [] if given.url is None else [f"--agentstream-url={given.url}"]
-    return _call(pytest_command([*url, *options]))
+    options, others = pytest_options(rest)
+    urls = [word for word in others if "://" in word]
+    if len(urls) + ("--agentstream-reference" in options) != 1:
+        found = " ".join(urls or others) or "none"
+        run.error(
+            "expected one URL such as http://127.0.0.1:8000/chat, or --reference for the bundled "
+            f"server; found {found}"
+        )
+    words = [f"--agentstream-url={word}" if word in urls else word for word in others]
+    return _call(pytest_command([*options, *words]))
 
 
-def pytest_options(arguments: Sequence[str]) -> list[str]:
-    """The arguments with our option names as the plugin has them; others are pytest's own."""
-    names = {f"--{name}" for name, _ in OPTIONS}
-    found = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        known = name in names
-        found.append(f"--agentstream-{name[2:]}{equals}{value}" if known else argument)
-    return found
+def pytest_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options as the plugin names them, and all other words, which are pytest's or a URL."""
+    takes = {f"--{name}": "action" not in given for name, given in OPTIONS}
+    takes["--header"] = True
+    ours: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in takes:
+            others.append(word)
+            continue
+        if takes[name] and not equals:
+            equals, value = "=", next(words, "")
+        ours.append(f"--agentstream-{name[2:]}{equals}{value}")
+    return ours, others
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:
@@ -71,6 +79,7 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
     workers = any(a.startswith(("-n", "--numprocesses", "--dist")) for a in arguments)
     return [
         sys.executable,
+        "-P",  # what lies in the current folder is not to be imported
         "-m",
         "pytest",
         "-c",
@@ -97,12 +106,9 @@ def _call(command: Sequence[str]) -> int:
     environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     print(f"agentstream: PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {shlex.join(command)}", flush=True)
-    process = subprocess.Popen(command, env=environment)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # pytest got it too, and ends in its own way
+    if sys.platform == "win32":
+        return subprocess.call(command, env=environment)
+    os.execve(command[0], command, environment)  # so that signals reach pytest itself
 
 
 def _print_requirements() -> int:

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from pytest_agentstream.cookies import Jar
+from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.reconnecting import GivenUp, Reconnecting, variables
 from pytest_agentstream.recorder import Recorder, no_lag
 from pytest_agentstream.recording import Recording, Run
@@ -24,7 +25,7 @@ from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.setting_up import captures
 from pytest_agentstream.target import Scenario
 from pytest_agentstream.tolerances import WATCH_AFTER_TERMINAL
-from pytest_agentstream.transport import HttpTransport
+from pytest_agentstream.transport import HttpTransport, UnsendableRequest
 from pytest_agentstream.watching import TerminalWatch, Watch
 
 if TYPE_CHECKING:
@@ -106,28 +107,31 @@ class Client:
         scenario = scenario or Scenario()
         terminals = TerminalWatch(self._dialect)
         trip = _Trip(timeouts or self._target.timeouts, on_block, watch, terminals, kept)
-        asked = {"uuid": str(uuid4()), "prompt": scenario.prompt or self._profile.start.prompt}
+        prompt = self._profile.start.prompt if scenario.prompt is None else scenario.prompt
+        asked = {"uuid": str(uuid4()), "prompt": prompt}
         captured = asked | await self._set_up(asked, trip)
         request = self._requests.start(scenario, captured, headers)
         backoff = backoff or Backoff(Random(f"{self._seed} {name}"))
         reconnecting = Reconnecting(self._dialect, self._requests, backoff, patience)
-        exchanges: list[Recording] = []
+        exchanges = [await self._exchange(request, trip)]
         while True:
-            exchanges.append(await self._exchange(request, trip))
             run = Run(name, control, tuple(exchanges), "", tuple(captured.items()))
             if terminals.seen:
                 return run
             # in a thread: reading thousands of events would delay every other exchange
-            reading = await anyio.to_thread.run_sync(self._dialect.read, run)
-            if reading.terminals:
+            events = await anyio.to_thread.run_sync(self._dialect.events, run.last)
+            if any(event.role is Role.TERMINAL for event in events):
                 return run
             if not reconnect:
-                return replace(run, synthetic=reconnecting.decide(run, reading).why)
-            step = reconnecting.next(run, reading)
+                return replace(run, synthetic=reconnecting.decide(run, events).why)
+            step = reconnecting.next(run, events)
             if isinstance(step, GivenUp):
                 return replace(run, synthetic=step.why)
             await anyio.sleep(step.wait)
-            request = step.request
+            try:
+                exchanges.append(await self._exchange(step.request, trip))
+            except UnsendableRequest as error:  # by the cursor, which is the server's
+                return replace(run, synthetic=f"{step.why}; not resumed: {error}")
 
     async def once(
         self,
@@ -215,6 +219,7 @@ class Client:
 
     async def _set_up(self, asked: Mapping[str, str], trip: _Trip) -> dict[str, str]:
         found: dict[str, str] = {}
+        trip = _Trip(trip.timeouts, None, 0.0, None, trip.kept, trip.jar)
         for step in self._target.setup:
             request = self._requests.set_up(step, {**asked, **found})
             found |= captures(step, await self._exchange(request, trip))

@@ -1,9 +1,9 @@
 """How cases become pytest items: packaged ones without any path, users' own where they stand.
 
-Packaged cases are not found by walking folders. They are nodes of ours, appended to what the session
-collected: so no `conftest.py`, `python_files`, import mode, in-tree environment or folder of the user
-has a part in it. An item is no pytest function: it has no fixtures, so that neither autouse fixtures
-nor fixtures of the same name reach it; its parameters are probes.
+Packaged cases are not found by walking folders. They are nodes of ours, appended to what the
+session collected: so no `conftest.py`, `python_files`, import mode, in-tree environment or folder of
+the user has a part in it. An item is no pytest function: it has no fixtures, so that neither autouse
+fixtures nor fixtures of the same name reach it; its parameters are probes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_agentstream.cases import case_of
 from pytest_agentstream.catalogue import Family, families
 
 if TYPE_CHECKING:
@@ -28,15 +27,20 @@ RUNNING = "agentstream-running"
 
 
 class CaseItem(pytest.Item):
-    """One case; what it says is decided by the session's judge, what pytest makes of it by `Running`."""
+    """One case; the session's judge decides what it says, and `Running` what pytest makes of it."""
 
     def __init__(self, *, case: Case, line: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.case = case
         self._line = line
         self.add_marker(pytest.mark.agentstream)
-        if self.config.pluginmanager.hasplugin("timeout"):
+        if hasattr(self.config.option, "timeout"):
             self.add_marker(pytest.mark.timeout(0))  # probes have bounds of their own
+        self.user_properties += [
+            ("agentstream.requirement", case.slug),
+            ("agentstream.level", str(case.requirement.level)),
+            ("agentstream.tier", str(case.requirement.tier)),
+        ]
 
     @property
     def _running(self) -> Running:
@@ -53,7 +57,7 @@ class CaseItem(pytest.Item):
         from pytest_agentstream.preflight import PreflightFailed
         from pytest_agentstream.running import Red
 
-        if isinstance(excinfo.value, Red | PreflightFailed):
+        if isinstance(excinfo.value, Red | PreflightFailed | pytest.UsageError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -149,14 +153,6 @@ def item_for(parent: pytest.Collector, name: str, case: Case) -> CaseItem:
     return CaseItem.from_parent(parent, name=name, case=case, line=line)
 
 
-def own_item(collector: pytest.Collector, name: str, function: object) -> CaseItem:
-    """The item of a user's own case; its id ends in `[agentstream]`, so that one xdist worker gets all."""
-    case = case_of(function)
-    if case is None:
-        raise TypeError(f"{name} is no case")
-    return item_for(collector, f"{name}[{NAME}]", case)
-
-
 def belongs(nodeid: str) -> bool:
     """Whether a node id is that of a case, packaged or a user's own."""
     return nodeid.startswith(f"{NAME}/") or nodeid.endswith(f"[{NAME}]")
@@ -191,8 +187,8 @@ class Collection:
         if session.testsfailed:
             return
         raise pytest.UsageError(
-            "agentstream: a server under test was given, and not one packaged case is left to judge "
-            "it: everything was deselected. " + _selectors(session.config)
+            "agentstream: a server under test was given, and not one packaged case is left to "
+            "judge it: everything was deselected. " + _selectors(session.config)
         )
 
 

@@ -65,8 +65,24 @@ def control_of(target: Target, name: str, interval: float | None) -> Control:
         return Control("default", Scenario())
     raise NotTested(
         f"no control for the scenario `{name}` ({SCENARIOS[name]})",
-        f"map it: [tool.agentstream.scenarios] {name} = {{ json = {_example(target, name)} }}",
+        f"map it: [tool.agentstream.scenarios] {name} = "
+        f"{{ json = {_example(target, name)}{_declared(name, interval)} }}",
     )
+
+
+def _declared(name: str, interval: float | None) -> str:
+    """The declarations without which a mapping of the scenario would leave cases untested."""
+    h = interval or 15.0
+    match name:
+        case "silence":
+            return f", seconds = {SILENCE_NEEDED * h:g}"
+        case "slow-start" | "tools":
+            return f", seconds = {2 * h:g}"
+        case "crash" | "crash-first" | "crash-tool":
+            return ', secret = "a part of the exception\'s text"'
+        case "echo":
+            return ", verbatim = true"
+    return ""
 
 
 def _asked_by_header(name: str, interval: float | None) -> Scenario:
@@ -105,10 +121,12 @@ def header_value(name: str, planted: Scenario) -> str:
 
 
 def _example(target: Target, name: str) -> str:
-    """A mapping in the shape of the user's own `complete`, where there is one."""
+    """A mapping in the shape of the user's own `complete`, which asks for the scenario by name."""
     complete = target.scenarios.get("complete")
     body = complete.json_body if complete else None
-    if isinstance(body, dict) and all(isinstance(value, str) for value in body.values()):
-        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in body.items())
+    if isinstance(body, dict) and body and all(isinstance(value, str) for value in body.values()):
+        first, *others = body.items()
+        named = [(first[0], name), *others]
+        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in named)
         return f"{{ {pairs} }}"
     return f'{{ message = "{name}" }}'

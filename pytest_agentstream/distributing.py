@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +11,28 @@ import pytest
 from pytest_agentstream.collection import NAME, belongs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_agentstream.running import Running
 
-DISTRIBUTED = frozenset({"load", "worksteal", "loadscope", "loadfile", "loadgroup"})
+SCHEDULERS: Mapping[str, str] = {
+    "load": "LoadScopeScheduling",
+    "worksteal": "LoadScopeScheduling",
+    "loadscope": "LoadScopeScheduling",
+    "loadfile": "LoadFileScheduling",
+    "loadgroup": "LoadGroupScheduling",
+}
+"""Which of xdist's schedulers is made to give every case to one worker, by the mode asked for."""
+
+
+def check_mode(config: pytest.Config) -> None:
+    """Refuse a mode that would run every probe in every worker; raises pytest.UsageError."""
+    mode = config.getoption("dist", "no")
+    if mode != "no" and mode not in SCHEDULERS:
+        raise pytest.UsageError(
+            f"agentstream: --dist {mode} would run every probe in every worker; "
+            f"use one of {', '.join(sorted(SCHEDULERS))}"
+        )
 
 
 class Distribution:
@@ -36,18 +56,16 @@ class Distribution:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        mode = config.getvalue("dist")
-        if mode == "no" or self._running.words is None:
+        mode = config.getoption("dist")
+        if mode not in SCHEDULERS:
             return None
-        if mode not in DISTRIBUTED:
-            raise pytest.UsageError(
-                f"agentstream: --dist {mode} would run every probe in every worker; "
-                f"use one of {', '.join(sorted(DISTRIBUTED))}"
-            )
-        from xdist.scheduler import LoadScopeScheduling
+        scheduling: Any = getattr(import_module("xdist.scheduler"), SCHEDULERS[mode])
 
-        class OneWorker(LoadScopeScheduling):  # type: ignore[misc]
+        class OneWorker(scheduling):  # type: ignore[misc]
             def _split_scope(self, nodeid: str) -> str:
-                return NAME if belongs(nodeid) else nodeid
+                if belongs(nodeid):
+                    return NAME
+                scope: str = super()._split_scope(nodeid)
+                return nodeid if mode in {"load", "worksteal"} else scope
 
         return OneWorker(config, log)

@@ -124,6 +124,7 @@ class Driver:
 
         Where the dialect declares no way to answer, the run is left to its own end.
         """
+        self.control(scenario)
         asked = anyio.Event()
         asking: list[Event] = []
 

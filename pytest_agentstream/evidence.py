@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit
 
 from pytest_agentstream.dialects.reading import Event
-from pytest_agentstream.recording import EndKind, Recording
+from pytest_agentstream.recording import EndKind, Head, Recording
 from pytest_agentstream.wire import Block
 
 if TYPE_CHECKING:
@@ -21,6 +21,16 @@ AROUND = 2
 MOST = 14
 SHORTEST_SECRET = 4
 REDACTED = "[redacted]"
+SHOWN_HEADERS = (
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "content-encoding",
+    "cache-control",
+    "expires",
+    "x-accel-buffering",
+    "retry-after",
+)
 CREDENTIALS = frozenset(
     {"authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key", "api-key"}
 )
@@ -122,10 +132,12 @@ def _by_recording(finding: Finding) -> list[tuple[Recording, list[Place]]]:
 def _rows(recording: Recording, places: list[Place], redact: Redactor) -> list[_Row]:
     """The exchange as rows: the head, one row a block, the end. A recording as place marks its end."""
     marked: set[int] = set()
-    whole = False
+    whole = head = False
     for place in places:
         if isinstance(place, Recording):
             whole = True
+        elif isinstance(place, Head):
+            head = True
         elif isinstance(place, Event):
             marked.add(place.block.index)
         elif isinstance(place, Block):
@@ -134,7 +146,7 @@ def _rows(recording: Recording, places: list[Place], redact: Redactor) -> list[_
             marked |= {
                 block.index for block in recording.blocks if block.start <= place.start < block.end
             }
-    rows = [_head_row(recording, whole, redact)]
+    rows = [_head_row(recording, head or (whole and recording.head is None), redact)]
     rows += [
         _Row(block.at, _block_text(block, redact), block.index in marked)
         for block in recording.blocks
@@ -147,11 +159,9 @@ def _head_row(recording: Recording, marked: bool, redact: Redactor) -> _Row:
     head = recording.head
     if head is None:
         return _Row(recording.end.at, "(no answer)", marked)
-    shown = ("content-type", "content-length", "transfer-encoding", "cache-control", "retry-after")
-    values = [
-        f"  {name}: {head.value(name)}" for name in shown if head.value(name) is not None
-    ]
-    return _Row(head.at, cap(escape(redact(f"< {head.status}{''.join(values)}"))), False)
+    values = [f"  {n}: {head.value(n)}" for n in SHOWN_HEADERS if head.value(n) is not None]
+    text = f"< {head.status} {head.reason}{''.join(values)}"
+    return _Row(head.at, cap(escape(redact(text)), 2 * WIDTH), marked)
 
 
 def _block_text(block: Block, redact: Redactor) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BlockingClient:
-    """The reference client for plain functions; everything runs in the session's background loop."""
+    """The reference client for plain functions; all runs in the session's background loop."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

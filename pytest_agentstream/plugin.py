@@ -5,26 +5,27 @@ While it is off, this module imports nothing but the standard library and pytest
 
 from __future__ import annotations
 
+import os
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-
     from pytest_agentstream.fixtures import BlockingClient
     from pytest_agentstream.target import Target
 
 OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("url", {"metavar": "URL", "help": "the server under test: the endpoint that starts a run"}),
-    ("reference", {"action": "store_true", "help": "start the bundled reference server and judge it"}),
+    ("reference", {"action": "store_true", "help": "judge the bundled reference server"}),
     ("dialect", {"metavar": "NAME|FILE", "help": "a built-in dialect, or a TOML file of your own"}),
-    ("config", {"metavar": "FILE", "help": "the file with [tool.agentstream]; default: the nearest"}),
+    ("config", {"metavar": "FILE", "help": "a file with [tool.agentstream]; default: the nearest"}),
     ("heartbeat", {"metavar": "SECONDS", "help": "the promised heartbeat interval H"}),
     ("header", {"metavar": "'NAME: VALUE'", "action": "append", "help": "sent with every request"}),
-    ("control-header", {"action": "store_true", "help": "ask for scenarios in X-Agentstream-Scenario"}),
+    ("control-header", {"action": "store_true", "help": "ask for them in X-Agentstream-Scenario"}),
     ("level", {"metavar": "must|should", "help": "the lowest level that makes a run red"}),
     ("require", {"metavar": "TIER", "help": "an untested MUST up to this tier is red"}),
-    ("allow", {"metavar": "CLASS,…", "help": "probe classes allowed beyond loopback: fuzz,load,attack"}),
+    ("allow", {"metavar": "CLASS,…", "help": "probe classes beyond loopback: fuzz,load,attack"}),
     ("max-runs", {"metavar": "N", "help": "start at most N agent runs"}),
     ("concurrency", {"metavar": "N", "help": "at most N probes at once (16)"}),
     ("baseline", {"metavar": "FILE", "help": "known failures by slug (agentstream-baseline.toml)"}),
@@ -49,15 +50,37 @@ def _key(name: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "agentstream: a packaged conformance case")
     given = any(config.getoption(f"agentstream_{_key(name)}") for name, _ in OPTIONS)
-    if given or _names_the_suite(config) or hasattr(config, "workerinput"):
+    sent = "agentstream" in getattr(config, "workerinput", {})
+    if given or sent or _names_the_suite(config) or _distributes_own_cases(config):
         from pytest_agentstream.switching import switch_on
 
         switch_on(config)
 
 
 def _names_the_suite(config: pytest.Config) -> bool:
-    words = (arg.partition("::")[0] for arg in config.args)
-    return any(word == "agentstream" or word.startswith("agentstream/") for word in words)
+    names = {"agentstream", "conformance_cases"}
+    words = (arg.partition("::")[0].partition("/")[0].partition(".")[0] for arg in config.args)
+    return any(word in names for word in words)
+
+
+def _distributes_own_cases(config: pytest.Config) -> bool:
+    """Whether xdist may spread cases of a project that names its server in a file or variable.
+
+    Only workers collect, and who distributes must know before.
+    """
+    if config.getoption("dist", "no") == "no" or hasattr(config, "workerinput"):
+        return False
+    here = config.invocation_params.dir
+    files = (folder / "agentstream.toml" for folder in (here, *here.parents))
+    return (
+        "AGENTSTREAM_URL" in os.environ
+        or any(file.is_file() for file in files)
+        or (
+            config.inipath is not None
+            and config.inipath.name == "pyproject.toml"
+            and "[tool.agentstream" in config.inipath.read_text(encoding="utf-8", errors="replace")
+        )
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,12 +88,10 @@ def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> pytest.Item | None:
     """Turn a user's own case into a case item, also where the suite is not switched on."""
-    if not hasattr(obj, "__agentstream_case__"):
-        return None
-    from pytest_agentstream.collection import own_item
-    from pytest_agentstream.switching import ensure_running
+    if not isinstance(obj, FunctionType) or "__agentstream_case__" not in vars(obj):
+        return None  # asking no other object for an attribute: lazy ones of users do odd things
+    from pytest_agentstream.switching import own_item
 
-    ensure_running(collector.config)
     return own_item(collector, name, obj)
 
 

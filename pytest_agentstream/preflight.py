@@ -97,9 +97,9 @@ _URL = (
     "--agentstream-url http://127.0.0.1:8000/chat"
 )
 _BODY = (
-    "what your server wants to be sent:\n"
+    "what your server wants to be sent, under the names that it uses, for instance:\n"
     "[tool.agentstream.scenarios]\n"
-    'complete = { json = { message = "Hello" } }'
+    'complete = { json = { prompt = "Hello", stream = true } }'
 )
 _STREAMING = (
     "a request that asks for a stream, for instance\n"

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from pytest_agentstream.dialects.paths import find
 from pytest_agentstream.dialects.reading import Role
-from pytest_agentstream.requesting import CannotResume
+from pytest_agentstream.requesting import CannotResume, ForeignOrigin
 from pytest_agentstream.retrying import InStreamError, RetryClass, classify, parse_retry_after
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_agentstream.dialects import Dialect
-    from pytest_agentstream.dialects.reading import Event, Reading
+    from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.recording import Request, Run
     from pytest_agentstream.requesting import Requests
     from pytest_agentstream.retrying import Backoff, Decision
@@ -28,10 +30,11 @@ DETACHED = frozenset({201, 202})
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The next request of a run, and how many seconds to wait before it."""
+    """The next request of a run, how many seconds to wait before it, and why it is made."""
 
     request: Request
     wait: float
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +55,41 @@ class Reconnecting:
         self._requests = requests
         self._backoff = backoff
         self._patience = patience
+        self._cursors: list[str] = []  # the last of each exchange
 
-    def decide(self, run: Run, reading: Reading) -> Decision:
-        """Say what class of failure the last exchange of a run without terminal is."""
+    def decide(self, run: Run, events: Sequence[Event]) -> Decision:
+        """Say what class of failure the last exchange of a run without terminal is.
+
+        `events` are those of that exchange.
+        """
         response = self._profile.response
         return classify(
             run.last,
             retryable_statuses=self._profile.errors.retryable_statuses,
             content_type=response.content_type,
             statuses=response.status,
-            error=self._error(run, reading),
+            error=self._error(events),
         )
 
-    def next(self, run: Run, reading: Reading) -> Attempt | GivenUp:
-        """Return what to do next with a run that has no terminal."""
-        decision = self.decide(run, reading)
+    def next(self, run: Run, events: Sequence[Event]) -> Attempt | GivenUp:
+        """Return what to do next with a run that has no terminal.
+
+        To be asked once behind each exchange; `events` are those of the last one.
+        """
+        decision = self.decide(run, events)
+        self._cursors += [event.cursor.text for event in events if event.cursor is not None][-1:]
         detached = self._is_detached(run)
         if not detached and (decision.retry is RetryClass.NEVER or self._never_began(run)):
             return GivenUp(decision.why)
         try:
-            request = self._request(run, reading)
-        except CannotResume as error:
+            request = self._request(run)
+        except (CannotResume, ForeignOrigin) as error:
             return GivenUp(f"{decision.why}; not resumed: {error}")
         if detached:
-            return Attempt(request, 0.0)
+            return Attempt(request, 0.0, decision.why)
         if run.last.is_stream and any(block.event for block in run.last.blocks):
             self._backoff.progress()
-        floor = self._floor(run, reading)
+        floor = self._floor(run, events)
         if floor is not None and floor > self._patience:
             return GivenUp(
                 f"{decision.why}; given up: the server asks for a wait of {floor:g} s, "
@@ -86,7 +97,7 @@ class Reconnecting:
             )
         if why := self._backoff.exhausted:
             return GivenUp(f"{decision.why}; given up: {why}")
-        return Attempt(request, self._backoff.next(floor))
+        return Attempt(request, self._backoff.next(floor), decision.why)
 
     def _is_detached(self, run: Run) -> bool:
         first = run.first
@@ -101,9 +112,9 @@ class Reconnecting:
         refused = first.head is not None and first.status not in self._profile.response.status
         return first.connected is None or refused
 
-    def _request(self, run: Run, reading: Reading) -> Request:
+    def _request(self, run: Run) -> Request:
         start = run.first.request
-        cursor = self.cursor(run, reading)
+        cursor = self._cursor(run)
         resume = self._profile.resume
         repeats = resume.path is None and resume.kind != "none"
         key = self._profile.start.idempotency_header
@@ -120,25 +131,21 @@ class Reconnecting:
             # "Same key and same user: the same run"
             return self._requests.resume(start, None, dict(run.captured), same_request=True)
 
-    def cursor(self, run: Run, reading: Reading) -> str | None:
-        """Return what a client would send as the cursor now, or None where it would send none."""
+    def _cursor(self, run: Run) -> str | None:
         match self._profile.cursor.source:
             case "sse-id":
                 return _last_event_id(run) or None
             case "json-path":
-                sent = [event.cursor for event in reading.events if event.cursor is not None]
-                return sent[-1].text if sent else None
+                return self._cursors[-1] if self._cursors else None
             case _:
                 return None
 
-    def _error(self, run: Run, reading: Reading) -> InStreamError | None:
-        """What the last in-stream error of the last exchange says."""
-        last: Event | None = None
-        for event in reading.events:
-            if event.exchange is run.last and event.role is Role.ERROR:
-                last = event
-        if last is None:
+    def _error(self, events: Sequence[Event]) -> InStreamError | None:
+        """What the last in-stream error says."""
+        errors = [event for event in events if event.role is Role.ERROR]
+        if not errors:
             return None
+        last = errors[-1]
         declared = self._profile.errors
         retryable = find(last.payload, declared.retryable_path) if declared.retryable_path else None
         after = (
@@ -153,7 +160,7 @@ class Reconnecting:
             else None,
         )
 
-    def _floor(self, run: Run, reading: Reading) -> float | None:
+    def _floor(self, run: Run, events: Sequence[Event]) -> float | None:
         """Return the longest wait in seconds that the server asked for, or None if for none."""
         asked: list[float] = []
         retry = _retry(run)
@@ -163,7 +170,7 @@ class Reconnecting:
         after = parse_retry_after(header) if header else None
         if after is not None:
             asked.append(after)
-        error = self._error(run, reading)
+        error = self._error(events)
         if error is not None and error.after is not None:
             asked.append(error.after)
         return max(asked, default=None)

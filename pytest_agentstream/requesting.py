@@ -157,7 +157,8 @@ class Requests:
                 body = _with_cursor(body, resume.query or CURSOR_QUERY, cursor)
                 kept.default("Content-Type", "application/json")
             elif resume.kind == "last-event-id" or same_request:
-                kept.add({LAST_EVENT_ID: cursor})
+                # "normalize": a header value loses the white space around it (Fetch 2.2.2)
+                kept.add({LAST_EVENT_ID: cursor.strip(" \t")})
         kept.add(headers or {})
         return Request(method, with_query(url, added), kept.listed(), body)
 

@@ -1,4 +1,4 @@
-"""What pytest makes of verdicts: outcomes, properties, the summary, and the session's beginning and end."""
+"""What pytest makes of verdicts: outcomes, properties, the summary, a session's beginning and end."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.collection import NAME, CaseItem
 from pytest_agentstream.dialects import DialectError
 from pytest_agentstream.dialects import load as load_dialect
+from pytest_agentstream.dialects.words import nearest
 from pytest_agentstream.jsonl import write_recordings
-from pytest_agentstream.judging import CaseResult, below
+from pytest_agentstream.judging import CaseResult, below, planned
 from pytest_agentstream.preflight import PreflightFailed
 from pytest_agentstream.process import REFERENCE, reference_server
 from pytest_agentstream.reports.json_file import write_json
@@ -69,6 +70,7 @@ class Running:
         self.words: list[str] | None = None
         self.facts = Facts()
         self.results: dict[str, CaseResult] = {}
+        self._cases: dict[str, Case] = dict(catalogue())
         self._stack = ExitStack()
         self._loaded: Loaded | None = None
         self._session: Session | None = None
@@ -83,7 +85,7 @@ class Running:
             options = options_of(self.config)
             try:
                 self._loaded = load(
-                    REFERENCE | options if self._is_reference else options,
+                    {**REFERENCE, **options} if self._is_reference else options,
                     directory=self.config.invocation_params.dir,
                     config=self.config.getoption("agentstream_config"),
                 )
@@ -95,14 +97,14 @@ class Running:
 
     @property
     def session(self) -> Session:
-        """The session, opened when first asked for; with `--agentstream-reference` its server too."""
+        """The session, opened when first asked for; the bundled server too, where it is judged."""
         if self._session is None:
             loaded = self.loaded
             if self._is_reference:
                 url = self._stack.enter_context(reference_server())
                 settings = loaded.settings.model_copy(update={"url": url})
                 loaded = replace(loaded, settings=settings)
-            self._session = Session(loaded, catalogue())
+            self._session = Session(loaded, self._cases)
             self._stack.callback(self._session.close)
         return self._session
 
@@ -116,17 +118,46 @@ class Running:
         return self._baseline
 
     def check_settings(self) -> None:
-        """Complain about settings before anything is collected or sent."""
-        _ = self.loaded, self.baseline
+        """Complain about settings before anything is collected or sent; raises UsageError."""
+        settings, _ = self.loaded.settings, self.baseline
+        if self._is_reference and self.config.getoption("agentstream_url"):
+            raise pytest.UsageError("agentstream: give a URL or --agentstream-reference, not both")
+        for name, path in (("report", settings.report), ("recordings", settings.recordings)):
+            if path is not None and not Path(path).absolute().parent.is_dir():
+                raise pytest.UsageError(f"agentstream: {name} {path}: there is no such folder")
 
     @property
     def _is_reference(self) -> bool:
         return bool(self.config.getoption("agentstream_reference"))
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether pytest only shows what it would run, so that nothing may be sent."""
+        names = ("collectonly", "setupplan", "setuponly")
+        return any(self.config.getoption(name, False) for name in names)
+
     # -- items -------------------------------------------------------------------------------
+
+    def admit(self, case: Case) -> None:
+        """Take note of a user's own case.
+
+        Raises LookupError where its slug is taken, or where a probe or requirement that it names is
+        unknown.
+        """
+        taken = self._cases.setdefault(case.slug, case)
+        if taken is not case:
+            places = f"{_where(taken)} and {_where(case)}"
+            raise LookupError(f"{case.slug} is the slug of two cases, {places}; rename one")
+        for slug in case.requirement.presupposes:
+            if slug not in self._cases:
+                near = nearest(slug, self._cases)
+                raise LookupError(f"{case.slug} presupposes {slug}, which no case has{near}")
+        planned([case], self._cases)
 
     def begin(self, item: CaseItem) -> None:
         """Have the preflight behind us; where it fails, this item says so and the run stops."""
+        if self._is_idle:
+            return
         cases = [one.case for one in item.session.items if isinstance(one, CaseItem)]
         try:
             self.session.begin(cases)
@@ -144,9 +175,9 @@ class Running:
         known = self.baseline.reason(result.slug)
         if known is not None:
             self._known_failure(result, known)
-        elif is_red(result, self.loaded.settings):
+        if is_red(result, self.loaded.settings):
             raise Red("\n".join(result.lines()))
-        elif result.verdict in WORDS and result.verdict is not Verdict.WARNED:
+        if result.verdict in WORDS and result.verdict is not Verdict.WARNED:
             text = f"{result.verdict}: {result.reason}"
             pytest.skip(f"{text} ({result.option})" if result.option else text)
 
@@ -154,9 +185,8 @@ class Running:
         if result.verdict in {Verdict.FAILED, Verdict.WARNED}:
             pytest.xfail(f"{result.slug} is a known failure: {known}")
         if result.verdict is Verdict.MET and not result.timing:
-            raise Red(
-                f"{result.slug} is met, and {self.baseline.path} lists it as a known failure: remove it"
-            )
+            path = self.baseline.path
+            raise Red(f"{result.slug} is met, and {path} lists it as a known failure: remove it")
 
     # -- hooks -------------------------------------------------------------------------------
 
@@ -179,10 +209,10 @@ class Running:
         if self.config.getoption("agentstream_plan"):
             self._print_plan(cases or list(catalogue().values()))
             return True
-        options = self.config.option
-        idle = options.collectonly or getattr(options, "setupplan", False)
-        elsewhere = hasattr(self.config, "workerinput") or options.__dict__.get("dist", "no") != "no"
-        if cases and not idle and not elsewhere and not session.testsfailed:
+        elsewhere = (
+            hasattr(self.config, "workerinput") or self.config.getoption("dist", "no") != "no"
+        )
+        if cases and not self._is_idle and not elsewhere and not session.testsfailed:
             try:
                 self.session.begin(cases)
             except PreflightFailed:
@@ -212,6 +242,7 @@ class Running:
             return (yield)
         finally:
             self._stack.close()
+            self._write_report()
             if self.facts.gone and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -219,10 +250,8 @@ class Running:
         if self.words is None and not self.results:
             return
         write_summary(terminalreporter, self.results, self.facts, catalogue())
-        report = self.loaded.settings.report
-        if report is not None and not hasattr(self.config, "workerinput"):
-            write_json(Path(report), self.results, self.facts)
-            terminalreporter.write_line(f"verdicts: {report}")
+        if self._loaded is not None and self._loaded.settings.report is not None:
+            terminalreporter.write_line(f"verdicts: {self._loaded.settings.report}")
 
     # -- facts beside the verdicts -----------------------------------------------------------
 
@@ -255,16 +284,21 @@ class Running:
         if path is not None:
             write_recordings(Path(path), [seen.run for seen in session.ledger.observations])
 
+    def _write_report(self) -> None:
+        path = None if self._loaded is None else self._loaded.settings.report
+        if path is not None and not hasattr(self.config, "workerinput"):
+            write_json(Path(path), self.results, self.facts)
+
     def _print_plan(self, cases: list[Case]) -> None:
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None:
-            session = Session(self.loaded, catalogue())
+            session = Session(self.loaded, self._cases)
             for line in plan_lines(session.plan(cases), session.target):
                 terminal.write_line(line)
 
 
 def options_of(config: pytest.Config) -> dict[str, Any]:
-    """The settings given on the command line, by the names that settings have; raises UsageError."""
+    """The settings on the command line, by the names that settings have; raises UsageError."""
     options = {
         name: config.getoption(f"agentstream_{name}")
         for name in (
@@ -296,6 +330,10 @@ def is_red(result: CaseResult, settings: Settings) -> bool:
         case Verdict.NOT_TESTED:
             return result.level == Level.MUST and below(Tier(result.tier), settings.require)
     return False
+
+
+def _where(case: Case) -> str:
+    return f"{case.check.__module__}.{case.check.__qualname__}"
 
 
 def properties_of(result: CaseResult) -> list[tuple[str, str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as Late
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -19,10 +20,14 @@ from pytest_agentstream.verdicts import NotTested, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
-    from types import TracebackType
+    from types import CodeType, TracebackType
+
+T = TypeVar("T")
 
 POLL = 0.1
 GIVE_UP = 1.0
+LONGEST_BLOCK = 60.0
+"""Seconds without a turn of the loop after which it is given up, whoever holds it."""
 
 
 class ProbeError(Exception):
@@ -66,8 +71,8 @@ class _Job:
 class Scheduler:
     """Start probes and hand out their results to a synchronous caller.
 
-    At most `concurrency` probes run at once; an exclusive one waits for all others. Whatever a probe
-    raises is stored and raised to those who ask for its result, and disturbs no other probe.
+    At most `concurrency` probes run at once; an exclusive one waits for all others. Whatever a
+    probe raises is stored and raised to those who ask for its result, and disturbs no other probe.
     """
 
     def __init__(self, resources: Resources, *, concurrency: int = 16) -> None:
@@ -76,8 +81,9 @@ class Scheduler:
         self._jobs: dict[Probe, _Job] = {}
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
-        self._scope: anyio.CancelScope | None = None
         self._stopped = threading.Event()
+        self._thread = 0
+        self._turned = 0.0
 
     def start(self, probes: Iterable[Probe]) -> None:
         """Start the probes and all that they need; those already started are left as they are."""
@@ -87,7 +93,7 @@ class Scheduler:
         if self._portal is None:
             self._open()
         if wanted and self._portal is not None:
-            self._portal.call(self._spawn, wanted)
+            self._wait(self._portal.start_task_soon(self._spawn, wanted))
 
     def result(self, probe: Probe) -> Any:
         """Wait for a probe and return what it returned, or raise what it raised.
@@ -99,18 +105,12 @@ class Scheduler:
         job = self._jobs.get(probe)
         if job is None:
             raise ProbeError(f"the probe `{probe.name}` was not started: the session has ended")
-        while True:  # polling keeps Ctrl-C alive where a lock would swallow it
-            try:
-                error = job.future.exception(timeout=POLL)
-                break
-            except Late:
-                if self._stopped.is_set():
-                    raise ProbeError(f"the probe `{probe.name}` was abandoned") from None
-            except CancelledError:
-                raise ProbeError(f"the probe `{probe.name}` was cancelled") from None
-        if error is not None:
-            raise error.with_traceback(job.traceback)
-        return job.future.result()
+        try:
+            return self._wait(job.future)
+        except CancelledError:
+            raise ProbeError(f"the probe `{probe.name}` was cancelled") from None
+        except (Outcome, ProbeError) as error:
+            raise error.with_traceback(job.traceback)  # noqa: B904 - the same error, its own traceback
 
     def again(self, probes: Iterable[Probe]) -> None:
         """Run probes and what they need once more, each alone; their earlier results are replaced.
@@ -119,18 +119,19 @@ class Scheduler:
         """
         if self._portal is None or self._stopped.is_set():
             return
-        self._portal.start_task_soon(self._alone, closure(probes)).result()
+        self._wait(self._portal.start_task_soon(self._alone, closure(probes)))
 
     def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Run an async function in the background loop and return its result."""
+        if self._stopped.is_set():
+            raise ProbeError("the session has ended")
         if self._portal is None:
             self._open()
-        if self._portal is None:
-            raise ProbeError("the session has ended")
-        return self._portal.call(function, *args)
+        assert self._portal is not None
+        return self._wait(self._portal.start_task_soon(function, *args))
 
     def close(self) -> None:
-        """Cancel what still runs and end the loop, within about two seconds whatever a probe does."""
+        """Cancel what still runs and end the loop, within two seconds whatever a probe does."""
         self._stopped.set()
         portal, self._portal = self._portal, None
         if portal is None:
@@ -142,10 +143,37 @@ class Scheduler:
             sys.stderr.write("\nagentstream: a probe blocks its event loop; it was abandoned\n")
 
     def _end(self, portal: BlockingPortal) -> None:
-        scope = self._scope
-        if scope is not None:
-            portal.call(scope.cancel)
+        with suppress(RuntimeError):  # the loop has ended by itself
+            portal.call(portal.stop, True)
         self._stack.close()
+
+    def _wait(self, future: Future[T]) -> T:
+        """The future's result; polling keeps Ctrl-C alive, and notices a loop that never turns."""
+        __tracebackhide__ = True
+        while not future.done():
+            with suppress(Late):
+                future.exception(timeout=POLL)
+                break
+            self._give_up_if_blocked()
+        return future.result()
+
+    def _give_up_if_blocked(self) -> None:
+        """Abandon the loop once a probe has held it for longer than the probe may take."""
+        still = time.monotonic() - self._turned
+        if self._stopped.is_set() or still < GIVE_UP:
+            return
+        codes = _codes_on(self._thread)
+        holding = [job.probe for job in self._jobs.values() if job.probe.function.__code__ in codes]
+        limits = [self._resources.timeout(one) for one in holding]
+        if still < min(limits, default=LONGEST_BLOCK):
+            return
+        self._stopped.set()
+        names = " or ".join(f"`{one.name}`" for one in holding) or "something unknown"
+        why = f"the event loop was held for {still:.0f} s by {names}: a probe must not block"
+        for job in self._jobs.values():
+            if not job.future.done():
+                job.future.set_exception(ProbeError(f"`{job.probe.name}` was abandoned: {why}"))
+        raise ProbeError(why)
 
     def _open(self) -> None:
         self._portal = self._stack.enter_context(
@@ -161,11 +189,14 @@ class Scheduler:
         self._running = 0
         self._calm = anyio.Event()
         try:
-            with anyio.CancelScope() as self._scope:
-                async with anyio.create_task_group() as self._group:
-                    self._group.start_soon(self._resources.background)
-                    ready.set_result(None)
-                    await anyio.sleep_forever()
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._resources.background)
+                self._thread = threading.get_ident()
+                self._turned = time.monotonic()
+                ready.set_result(None)
+                while True:
+                    self._turned = time.monotonic()
+                    await anyio.sleep(POLL)
         finally:
             for job in self._jobs.values():
                 job.finish(error=ProbeError(f"`{job.probe.name}`: the session ended before it did"))
@@ -174,7 +205,9 @@ class Scheduler:
         jobs = [_Job(one) for one in probes]
         self._jobs.update({job.probe: job for job in jobs})
         for job in jobs:
-            self._group.start_soon(self._exclusive if _is_exclusive(job.probe) else self._shared, job)
+            self._group.start_soon(
+                self._exclusive if _is_exclusive(job.probe) else self._shared, job
+            )
 
     async def _shared(self, job: _Job) -> None:
         self._running += 1
@@ -203,7 +236,7 @@ class Scheduler:
             await self._exclusive(self._jobs[one])
 
     async def _values(self, job: _Job) -> Mapping[str, object]:
-        """Wait for what the probe needs: outside of the limiter, or probes would lock each other out."""
+        """Wait for what the probe needs: outside of the limiter, or probes would dead-lock."""
         self._resources.permit(job.probe)
         values: dict[str, object] = {}
         for needed in job.probe.needs:
@@ -225,12 +258,35 @@ class Scheduler:
 
     async def _run(self, job: _Job, values: Mapping[str, object]) -> None:
         limit = self._resources.timeout(job.probe)
-        try:
-            with anyio.fail_after(limit):
-                value = await job.probe.function(**{n: values[n] for n in job.probe.parameters})
-        except TimeoutError as error:
-            raise ProbeError(f"the probe `{job.probe.name}` did not end in {limit:g} s") from error
+        began = time.monotonic()
+        with anyio.move_on_after(limit) as scope:
+            value = await job.probe.function(**{n: values[n] for n in job.probe.parameters})
+        if scope.cancelled_caught:
+            raise ProbeError(f"the probe `{job.probe.name}` did not end in {limit:g} s")
+        took = time.monotonic() - began
+        if took > limit:  # it never let go of the loop, so that nothing could cancel it
+            raise ProbeError(
+                f"the probe `{job.probe.name}` took {took:.1f} s, of {limit:g} s at most"
+            )
         job.finish(value)
+
+
+def _codes_on(thread: int) -> set[CodeType]:
+    """What a thread is in the midst of."""
+    frame, found = sys._current_frames().get(thread), set()
+    while frame is not None:
+        found.add(frame.f_code)
+        frame = frame.f_back
+    return found
+
+
+def _meant(error: BaseException) -> BaseException:
+    """The outcome in an exception group of nothing but outcomes, or the error itself."""
+    while isinstance(error, BaseExceptionGroup):
+        if error.split(Outcome)[1] is not None:
+            break
+        error = error.exceptions[0]
+    return error
 
 
 def _is_exclusive(probe: Probe) -> bool:
@@ -258,6 +314,7 @@ class _Settled:
         if isinstance(error, anyio.get_cancelled_exc_class()):
             self._job.finish(error=ProbeError(f"the probe `{self._job.probe.name}` was cancelled"))
             return False
+        error = _meant(error)
         if isinstance(error, Outcome | ProbeError):
             self._job.finish(error=error)
             return True

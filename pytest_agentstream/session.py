@@ -212,7 +212,7 @@ class Session:
         self.ledger.begin()
         client = self._client(load(ANY))
         run = await client.once("complete", control.scenario, control.name)
-        refusal = preflight.refusal_of(run.first, len(run.first.blocks))
+        refusal = preflight.refusal_of(run.first, sum(b.event is not None for b in run.first.blocks))
         if refusal is not None:
             raise preflight.PreflightFailed(
                 preflight.describe(refusal, run.first, self.ledger, self.redact)

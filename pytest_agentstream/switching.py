@@ -9,14 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
+from pytest_agentstream.cases import case_of
 from pytest_agentstream.catalogue import PACKAGE
-from pytest_agentstream.collection import NAME, RUNNING, Collection
+from pytest_agentstream.collection import NAME, RUNNING, CaseItem, Collection, item_for
+from pytest_agentstream.distributing import Distribution, check_mode
 from pytest_agentstream.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pytest
 
     from pytest_agentstream.session import Session
 
@@ -29,11 +31,9 @@ def switch_on(config: pytest.Config) -> None:
     config.pluginmanager.register(Collection(words), COLLECTION)
     running = running_of(config)
     running.words = words
-    if config.pluginmanager.hasplugin("xdist"):
-        from pytest_agentstream.distributing import Distribution
-
-        config.pluginmanager.register(Distribution(running), "agentstream-distribution")
+    config.pluginmanager.register(Distribution(running), "agentstream-distribution")
     if words is not None:
+        check_mode(config)
         running.check_settings()
 
 
@@ -51,6 +51,21 @@ def ensure_running(config: pytest.Config) -> Session:
     return running_of(config).session
 
 
+def own_item(collector: pytest.Collector, name: str, function: object) -> CaseItem:
+    """The item of a user's own case; its id ends in `[agentstream]`, so that one worker gets all.
+
+    Raises CollectError for a case that cannot be judged.
+    """
+    case = case_of(function)
+    if case is None:
+        raise TypeError(f"{name} is no case")
+    try:
+        running_of(collector.config).admit(case)
+    except LookupError as error:
+        raise collector.CollectError(f"agentstream: {error.args[0]}") from None
+    return item_for(collector, f"{name}[{NAME}]", case)
+
+
 def take_words(config: pytest.Config) -> list[str] | None:
     """Take the words that mean packaged cases out of what pytest is to collect.
 
@@ -62,7 +77,10 @@ def take_words(config: pytest.Config) -> list[str] | None:
         if words is not None:
             config.args[:] = [arg for arg in config.args if arg in sent["others"]]
         return words
-    typed = _typed(config)
+    if config.getoption("help"):
+        return None
+    given = _given(config)
+    typed = list(getattr(given, "file_or_dir", []))
     here = config.invocation_params.dir
     pyargs = bool(config.getoption("pyargs"))
     meant = {arg: word for arg in config.args if (word := _word(arg, here, pyargs)) is not None}
@@ -71,22 +89,20 @@ def take_words(config: pytest.Config) -> list[str] | None:
         return list(meant.values())
     if typed:
         return None
-    if config.getoption("agentstream_url") or config.getoption("agentstream_reference"):
+    if given.agentstream_url or given.agentstream_reference or given.agentstream_plan:
         config.args[:] = []
         return []
     return None
 
 
-def _typed(config: pytest.Config) -> list[str]:
-    """The positional arguments of the command line itself, without what `addopts` adds."""
+def _given(config: pytest.Config) -> Any:
+    """What the command line itself says, without what `addopts` adds."""
     parser: Any = config._parser  # no public way tells addopts from the command line
-    arguments = [str(arg) for arg in config.invocation_params.args]
-    known = parser.parse_known_args(arguments)
-    return list(getattr(known, "file_or_dir", []))
+    return parser.parse_known_args([str(arg) for arg in config.invocation_params.args])
 
 
 def _word(argument: str, here: Path, pyargs: bool) -> str | None:
-    """The `agentstream…` word that a positional argument stands for; existing paths stand for themselves."""
+    """The `agentstream…` word that an argument stands for; existing paths stand for themselves."""
     path, separator, names = argument.partition("::")
     if (here / path).exists() and not _is_the_package(here / path):
         return None

@@ -156,10 +156,12 @@ class _Attempt:
                 await self._talk()
             except httpx.LocalProtocolError as error:
                 self._failure = UnsendableRequest(f"the request can't be sent as HTTP: {error}")
+                self._recorder.finish(EndKind.STOPPED, str(self._failure))
             except httpx.TransportError as error:
                 self._recorder.finish(*failed_end(error, _trouble(error, self._in_tls)))
             except Exception as error:  # raised below, where it is not wrapped in a group
                 self._failure = error
+                self._recorder.finish(EndKind.STOPPED, f"our own error: {error!r}")
             group.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_agentstream.dialects.reading import Event
-    from pytest_agentstream.recording import Recording
+    from pytest_agentstream.recording import Head, Recording
     from pytest_agentstream.wire import Block, Line
 
-    Place = Event | Block | Line | Recording
+    Place = Event | Block | Line | Head | Recording
 
 
 class Verdict(StrEnum):

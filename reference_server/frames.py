@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 """Line separators to some clients' line splitters, though not to the specification."""
+_REPLACED = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+_SAFE = _ESCAPED | _REPLACED
+"""Lone surrogates: no characters, and not to be had in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ Item: TypeAlias = Frame | Comment
 
 
 def compact_json(payload: Mapping[str, Any]) -> str:
-    """Return one line of JSON without NaN, with the separators U+0085, U+2028, U+2029 escaped."""
+    """Return one line of JSON: no NaN, U+0085, U+2028 and U+2029 escaped."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.translate(_ESCAPED)
+    return text.translate(_SAFE)
 
 
 class Framing:

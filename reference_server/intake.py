@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from reference_server.cursor import Cursor, Cursors, MalformedCursor, is_run_id
 from reference_server.log import EventLog, RunState, UnknownRun
@@ -22,12 +22,24 @@ if TYPE_CHECKING:
 CURSOR_QUERY = ("last_event_id", "lastEventId")
 
 
+def _well_formed(text: str) -> str:
+    """Refuse lone surrogates: JSON can write them, UTF-8 can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it has a lone surrogate, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_well_formed)]
+
+
 class Start(BaseModel):
     """The body of a start; fields it does not know are ignored, as a front end may send its own."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    message: str
+    message: Text
     on_disconnect: Literal["continue", "cancel"] = "continue"
 
 
@@ -37,7 +49,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     request_id: Annotated[str, Field(min_length=1)]
-    input: str
+    input: Text
 
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -77,8 +89,9 @@ class Intake:
 
     def scenario(self, request: Request) -> Scenario:
         """Return the scenario that the header asks for, `complete` without one."""
+        header = request.headers.get(HEADER, "complete").encode("latin-1")
         try:
-            return parse(request.headers.get(HEADER, "complete"), PARAMETERS)
+            return parse(header.decode("utf-8", "replace"), PARAMETERS)
         except BadScenario as problem:
             raise Problem(400, f"X-Agentstream-Scenario: {problem}.") from None
 

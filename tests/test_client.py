@@ -301,6 +301,19 @@ def test_captures_feed_the_next_step(raw_server: type[RawServer]) -> None:
     assert (peers[1].body, peers[1].headers["x-by"]) == (b'{"by": "t1"}', "t1")
 
 
+def test_callbacks_are_not_for_setup(raw_server: type[RawServer]) -> None:
+    """What stops an exchange of the run never stops a setup step, whatever that answers."""
+    run, _ = play(
+        raw_server,
+        answer("200 OK", done(1)),
+        events(token(1), done(2)),
+        call=lambda client: client.run(on_block=after_events(2)),
+        target={"setup": [{"request": "POST /login"}]},
+    )
+    assert run.first.end.detail in {"2 events were seen", "the last chunk"}
+    assert len(run.first.blocks) == 2
+
+
 def test_cookies_last_for_a_run(raw_server: type[RawServer]) -> None:
     """Cookies set anywhere in a run are sent in all of it, its later requests too."""
 
@@ -467,6 +480,7 @@ def test_nobody_listens(raw_server: type[RawServer]) -> None:
 
     run = anyio.run(main)
     assert run.first.end.kind is EndKind.REFUSED
+    assert len(run.exchanges) == 1
     assert run.synthetic.startswith("refused: ")
 
 
@@ -640,6 +654,13 @@ def test_resume_at_any_cursor(raw_server: type[RawServer]) -> None:
     assert peers[7].body == peers[0].body
 
 
+def test_white_space_around_a_cursor(raw_server: type[RawServer]) -> None:
+    """As in a browser, an id with white space around it is sent back without."""
+    first = events("id:  a b \nevent: token\ndata: {}\n\n", cut=True)
+    _, peers = play(raw_server, first, events(done(2)))
+    assert peers[1].headers["last-event-id"] == "a b"
+
+
 def test_resume_where_there_is_no_way(raw_server: type[RawServer]) -> None:
     """To resume in a dialect that can't is an error that says so."""
 
@@ -696,19 +717,31 @@ def test_location_of_a_run(raw_server: type[RawServer], tmp_path: Path) -> None:
 
 
 def test_location_elsewhere(raw_server: type[RawServer], tmp_path: Path) -> None:
-    """A Location on another origin is not followed."""
+    """A Location on another origin is not followed, neither by a run nor by a resume."""
 
-    async def call(client: Client) -> None:
-        with pytest.raises(ForeignOrigin, match=r"example\.com"):
-            await client.run()
+    async def call(client: Client) -> Run:
+        run = await client.run()
+        with pytest.raises(ForeignOrigin):
+            await client.resume(run, None)
+        return run
 
-    _, peers = play(
+    run, peers = play(
         raw_server,
         answer("202 Accepted", location="http://example.com/r/1"),
         call=call,
         dialect=other(tmp_path, "location"),
     )
     assert len(peers) == 1
+    assert "http://example.com/r/1/stream is not on the origin" in run.synthetic
+
+
+def test_a_cursor_that_no_header_can_carry(raw_server: type[RawServer]) -> None:
+    """An id that can't be sent back ends the run, and is no error of ours."""
+    broken = events("id: a\x0bb\nevent: token\ndata: {}\n\n", cut=True)
+    run, peers = play(raw_server, broken)
+    assert [peer.method for peer in peers] == ["POST", ""]
+    assert run.synthetic.startswith("cut: ")
+    assert "can't be sent as HTTP" in run.synthetic
 
 
 def test_replay_by_an_id_of_our_own(raw_server: type[RawServer], tmp_path: Path) -> None:
@@ -819,3 +852,32 @@ def test_lag_reaches_recordings(raw_server: type[RawServer]) -> None:
             return await Client(target, load("native"), lag=lambda start: 0.5).run()
 
     assert anyio.run(main).first.lag == 0.5
+
+
+ESCAPED = r'event: message\ndata: {"type": "d\u006fne"}\n\n'.replace(r"\n", "\n")
+
+
+def test_a_terminal_in_disguise(raw_server: type[RawServer], tmp_path: Path) -> None:
+    """A terminal whose name is escaped in JSON is one all the same."""
+    path = tmp_path / "json.toml"
+    typed = HEAD.replace("{ sse_event = true }", '{ json_path = "type" }')
+    path.write_text(typed + OTHER["post"])
+    run, peers = play(raw_server, events(ESCAPED), dialect=path)
+    assert len(peers) == 1
+    assert run.synthetic == ""
+
+
+def test_cursors_in_payloads(raw_server: type[RawServer], tmp_path: Path) -> None:
+    """Where cursors stand in payloads, the last one seen in any exchange is sent."""
+    path = tmp_path / "json.toml"
+    cursors = 'source = "json-path"\njson_path = "at.place"\n'
+    path.write_text(HEAD.replace('source = "sse-id"\n', cursors) + OTHER["post"])
+    _, peers = play(
+        raw_server,
+        events('event: token\ndata: {"at": {"place": 7}}\n\n', cut=True),
+        events(": nothing\n\n", cut=True),
+        events(done(9)),
+        dialect=path,
+        path="/chat",
+    )
+    assert [peer.target for peer in peers] == ["/chat", "/chat?after=7", "/chat?after=7"]

@@ -372,6 +372,26 @@ def test_watch_sees_a_stream_left_open(raw_server: type[RawServer]) -> None:
     assert len(recording.blocks) > 1
 
 
+@pytest.mark.parametrize("watches", [(0.1, 60.0), (60.0, 0.1)], ids=["first", "second"])
+def test_the_shorter_watch_counts(
+    raw_server: type[RawServer], watches: tuple[float, float]
+) -> None:
+    """Of two watches the one that ends first stops the exchange."""
+
+    async def two_events(peer: Peer) -> None:
+        await peer.stream()
+        await peer.chunk(EVENT * 2)
+        await peer.left()
+
+    recording, _ = exchange(
+        raw_server,
+        two_events,
+        timeouts=Timeouts(silence=5),
+        on_block=lambda block: Watch(watches[block.index], f"{watches[block.index]:g} s"),
+    )
+    assert (recording.end.kind, recording.end.detail) == (EndKind.STOPPED, "0.1 s")
+
+
 def test_watch_sees_the_end(raw_server: type[RawServer]) -> None:
     """A stream that ends within the watch ends as it would have."""
     recording, _ = exchange(raw_server, complete, on_block=lambda _: Watch(5, "watched"))

@@ -1,28 +1,19 @@
 """A chat app on agent-event-stream 0.1.0, written as that package's own README writes one.
 
 `POST /chat {"message": "MODE REST"}`: the first word selects what the agent does. What becomes of
-it on the wire is the package's doing, FastAPI's and uvicorn's.
+it on the wire is the doing of the package, of FastAPI and of uvicorn.
 """
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from agent_stream import AgentStreamEmitter, TokenBatcher
 from agent_stream.fastapi import agent_stream_response
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
-    from fastapi.responses import StreamingResponse
-
-WORDS = 12
-WORDS_OF_A_LONG_RUN = 300
-BETWEEN_WORDS = 0.02  # seconds
-SECRET = "secret-path=/srv/app"  # what an exception's text may hold and no client may see
+SECRET = "secret-path=/srv/app"  # planted in exceptions: no client may ever see it
 
 app = FastAPI(title="agent-event-stream, under test")
 
@@ -41,8 +32,9 @@ async def chat(request: ChatRequest) -> StreamingResponse:
 
 
 async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
-    """Do as the mode says; `rest` is the pause in seconds, or the text to echo."""
-    emitter, batcher = AgentStreamEmitter(), TokenBatcher(interval_ms=50)
+    """Do as the mode says; `rest` is the length of a pause in seconds, or the text to echo."""
+    emitter = AgentStreamEmitter()
+    batcher = TokenBatcher(interval_ms=0 if mode == "long" else 50)
     if mode == "crash-first":
         raise RuntimeError(f"boom before the first event: {SECRET}")
     if mode == "slow-start":
@@ -54,7 +46,7 @@ async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
     if mode == "echo":
         yield emitter.token(rest)
     count = 0
-    async for word in words(WORDS_OF_A_LONG_RUN if mode == "long" else WORDS):
+    async for word in words(300 if mode == "long" else 12, every=0.005 if mode == "long" else 0.02):
         count += 1
         if batched := batcher.add(word):
             yield emitter.token(batched)
@@ -73,7 +65,7 @@ async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
 
 
 async def use_a_tool(emitter: AgentStreamEmitter, seconds: float) -> AsyncIterator[str]:
-    """Call a tool that takes a while, with a turn and progress around it."""
+    """Call a tool that takes a while, with a turn, progress and a creation around it."""
     yield emitter.turn(1, total_tools=1)
     yield emitter.progress("search", 0, "searching")
     yield emitter.tool_use("search", "tu_1", "query=foo")
@@ -83,8 +75,8 @@ async def use_a_tool(emitter: AgentStreamEmitter, seconds: float) -> AsyncIterat
     yield emitter.creation("note", 1, "tu_1", [{"title": "3 results"}])
 
 
-async def words(count: int) -> AsyncIterator[str]:
-    """Stand in for a model."""
+async def words(count: int, every: float) -> AsyncIterator[str]:
+    """Stand in for a model that says a word `every` so many seconds."""
     for number in range(count):
-        await asyncio.sleep(BETWEEN_WORDS)
+        await asyncio.sleep(every)
         yield f"word{number} "

@@ -35,6 +35,8 @@ def _has_header(dialect: Dialect, recording: Recording) -> bool:
 
 def _bears_marks(dialect: Dialect, recording: Recording) -> bool:
     marks = dialect.profile.detect
+    if marks.header:
+        return False
     events = dialect.events(recording)
     payloads = [event.payload for event in events if isinstance(event.payload, dict)]
     if any(key in payload for payload in payloads for key in marks.without):

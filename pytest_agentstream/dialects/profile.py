@@ -206,6 +206,16 @@ class Heartbeat(_Group):
     slack: NonNegativeFloat = 0.0
 
 
+class Habits(_Group):
+    """What the dialect's own clients make of an end without a terminal, named where they are known.
+
+    `clean_end` is a body that ends properly, `cut` one that does not.
+    """
+
+    clean_end: str = "every client that takes the end of the body for the end of the answer"
+    cut: str = "clients that retry on a network error: they start the whole run again"
+
+
 class Override(_Group):
     """What a dialect says of a requirement: that it has another level, or does not apply."""
 
@@ -252,5 +262,6 @@ class Profile(_Group):
     cursor: Cursor = Cursor()
     resume: Resume = Resume()
     heartbeat: Heartbeat = Heartbeat()
+    habits: Habits = Habits()
     requirements: dict[str, Override] = {}
     detect: Detect = Detect()

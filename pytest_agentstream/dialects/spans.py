@@ -24,14 +24,17 @@ NO_CALL = "order.tool-results-match"
 class Spans:
     """The spans of one kind: which are open, and which have been.
 
-    Where an opening could not be read, or may not have been seen, `blind` is set, and nothing is
-    said any more of spans that seem to have no beginning.
+    A result that comes before its call is out of order; one whose call never comes names none: only
+    the end of the run tells which. Where an opening could not be read, or may not have been seen,
+    `_blind` is set, and nothing is said any more of spans that seem to have no beginning.
     """
 
     def __init__(self, declared: Span) -> None:
         self._of = declared
         self._open: dict[str, Event] = {}
         self._closed: set[str] = set()
+        self._early: dict[str, Event] = {}  # results without a call so far
+        self._answered: set[str] = set()  # calls whose result came before them
         self._blind = False
         self._unread = False  # a closing that names no span
 
@@ -52,7 +55,8 @@ class Spans:
         if key in self._open or self._blind:
             return []
         if closes and of.is_tool and key not in self._closed:
-            return [self._says(NO_CALL, "names a call of this run", event, key, "names none")]
+            self._early.setdefault(key, event)
+            return []
         state = "is closed" if key in self._closed else "was never opened"
         return [self._says(NOT_OPEN, "is open", event, key, state)]
 
@@ -69,19 +73,27 @@ class Spans:
         if key in self._open:
             return [self._says(OPEN_TWICE, "is not open yet", event, key, "is open")]
         self._open[key] = event
-        return []
+        if (early := self._early.pop(key, None)) is None:
+            return []
+        self._answered.add(key)
+        return [self._says(NOT_OPEN, "is open", early, key, "was opened only later")]
 
     def gap(self) -> None:
         self._blind = True
         self._open.clear()
 
     def end(self, how: Outcome | None) -> list[Violation]:
+        found = [
+            self._says(NO_CALL, "names a call of this run", event, key, "names none")
+            for key, event in self._early.items()
+        ]
         if how is None or self._unread or str(how) not in self._of.must_close:
-            return []
+            return found
         slug = LEFT_BY_CRASH if how is Outcome.FAILURE else NOT_CLOSED
-        return [
+        return found + [
             Violation(slug, f"{self._name(key)} closed before the {how}", "it is open", opened)
             for key, opened in self._open.items()
+            if key not in self._answered
         ]
 
     def _key(self, event: Event) -> str | None:

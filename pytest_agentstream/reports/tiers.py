@@ -68,5 +68,5 @@ def _state(own: list[CaseResult], unjudged: list[str]) -> str:
     if unjudged:
         return f"unproven: {len(unjudged)} requirements were not selected"
     if not any(result.verdict is Verdict.MET for result in must):
-        return "unproven: no requirement of it was judged"
+        return "unproven: no MUST of it applies here"
     return "reached"

@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pytest_agentstream.catalogue import catalogue
-from pytest_agentstream.dialects import load as load_dialect
 from pytest_agentstream.judging import CaseResult
 from pytest_agentstream.process import HEARTBEAT, reference_server
 from pytest_agentstream.session import Session
@@ -26,6 +25,8 @@ from reference_server.variations import VARIATIONS
 AT_ONCE = 3
 RED = frozenset({Verdict.FAILED, Verdict.WARNED, Verdict.CONTROL_BROKEN, Verdict.ERROR})
 DIALECTS = ("native", "agent-event-stream", "generic-typed", "generic-data")
+WITH_HEARTBEAT = frozenset({"native", "generic-typed"})
+"""Dialects in which the reference server promises heartbeats; where it does not, H is not claimed."""
 TIMEOUTS = {"connect": 5, "head": 5, "first_event": 5, "silence": 5, "end": 15}
 
 
@@ -77,7 +78,7 @@ def judge(subject: Subject, directory: Path) -> Row:
             "control_header": True,
             "timeouts": TIMEOUTS,
         }
-        if load_dialect(subject.dialect).profile.heartbeat.kind != "none":
+        if subject.dialect in WITH_HEARTBEAT:
             options["heartbeat"] = HEARTBEAT
         loaded = load(options, directory=directory, environment={})
         session = Session(loaded, catalogue())

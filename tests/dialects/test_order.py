@@ -176,6 +176,30 @@ BAD: dict[str, tuple[list[Told], tuple[str, str, str]]] = {
             "call 't' names none",
         ),
     ),
+    "a result before its call": (
+        [HELLO, RESULT, CALL, OK],
+        (
+            "order.spans-open-before-use",
+            "call 't' is open at `result`",
+            "call 't' was opened only later",
+        ),
+    ),
+    "a result before its call, and one behind it": (
+        [HELLO, RESULT, CALL, RESULT, OK],
+        (
+            "order.spans-open-before-use",
+            "call 't' is open at `result`",
+            "call 't' was opened only later",
+        ),
+    ),
+    "a result of no call, and no end": (
+        [HELLO, RESULT],
+        (
+            "order.tool-results-match",
+            "call 't' names a call of this run at `result`",
+            "call 't' names none",
+        ),
+    ),
     "a result twice": (
         [HELLO, CALL, RESULT, RESULT, OK],
         ("order.spans-open-before-use", "call 't' is open at `result`", "call 't' is closed"),

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reference_server.app import ReferenceServer
-from reference_server.parts import Parts
 from reference_server.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from reference_server.parts import Parts
 
 PATIENCE = 5.0
 """Seconds that a test waits for anything at most."""
@@ -112,7 +116,7 @@ class Client:
     """Ask one server; every wait is bounded."""
 
     def __init__(self, url: str, start_path: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE, verify=False, trust_env=False)
         self.start_path = start_path
 
     def ask(
@@ -131,7 +135,7 @@ class Client:
                 raw += chunk
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    body.line(line.decode().removesuffix("\r"))
+                    body.line(line.decode(errors="replace").removesuffix("\r"))
                 if until(body):
                     break
         return Answer(response.status_code, response.headers, raw, body.events, body.comments)

@@ -1,0 +1,64 @@
+# `make conformance` and `make test` do all their own set-up in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+URL ?=
+ARGS ?=
+
+.PHONY: help conformance test test-oldest lint defects benchmark clean
+
+help:
+	@echo "make conformance            judge the bundled reference server"
+	@echo "make conformance URL=...    judge another server (ARGS=... for more options)"
+	@echo "make test                   run the project's own tests"
+	@echo "make test-oldest            the plugin's tests on the oldest supported pytest"
+	@echo "make defects                prove that every case bites"
+	@echo "make lint                   ruff and mypy"
+	@echo "make benchmark              the decoder beside its peers"
+
+conformance: $(VENV)/.suite
+	$(BIN)/agentstream run $(or $(URL),--reference) $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-oldest: $(OLDEST)/.test
+	$(OLDEST)/bin/python -m pytest tests/plugin $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+defects: $(VENV)/.suite
+	$(BIN)/python tests/defects/matrix.py $(ARGS)
+
+benchmark: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.decoder
+
+clean:
+	rm -rf $(VENV) $(OLDEST) .targets build dist
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say which one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.suite: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[reference]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.suite
+	$(BIN)/python -m pip install --quiet --group test --group lint
+	@touch $@
+
+$(OLDEST)/.test: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(OLDEST)/bin/python -m pip install --quiet --editable ".[reference]" --group test "pytest==8.4.0"
+	@touch $@

@@ -1,0 +1,113 @@
+"""The process: one line on stdout, a clean exit at a signal, clear errors for wrong options."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+COMMAND = [sys.executable, "-m", "reference_server"]
+PATIENCE = 10
+
+
+def _process(*options: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return subprocess.Popen(
+        [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _failing(*options: str) -> str:
+    ended = subprocess.run(
+        [*COMMAND, *options], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 2, ended
+    return ended.stderr
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    return response.iter_lines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_open_streams_properly(number: signal.Signals) -> None:
+    """A stopped server ends its runs in a retryable error, their streams, and itself with 0."""
+    with _process("--port", "0", "--heartbeat", "0.2") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = line.removeprefix("reference_server listening on ").strip()
+        assert url.startswith("http://127.0.0.1:")
+        assert url.endswith("/v1/runs")
+
+        headers = {"X-Agentstream-Scenario": "silence; seconds=60"}
+        with httpx.stream("POST", url, json={"message": "x"}, headers=headers) as response:
+            lines = _lines(response)
+            next(lines)
+            process.send_signal(number)
+            rest = list(lines)
+
+        out, err = process.communicate(timeout=PATIENCE)
+    assert 'data: {"error_type":"shutdown","message":"The server is going down.",' in "\n".join(
+        rest
+    )
+    assert rest[-4:-2] == ["event: done", 'data: {"status":"error"}']
+    assert process.returncode == 0
+    assert (out, err) == ("", "")
+
+
+def test_a_crash_is_logged_on_stderr_only() -> None:
+    """What an agent raised stands in the server's log; other dialects start at /chat."""
+    with _process("--port", "0", "--dialect", "generic-data", "--defect", "crlf-on-nothing") as bad:
+        assert bad.wait(PATIENCE) == 2
+        bad.communicate()
+    with _process("--port", "0", "--dialect", "generic-data") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("reference_server listening on ").strip()
+        assert url.endswith("/chat")
+        headers = {"X-Agentstream-Scenario": "crash; secret=srv/app"}
+        body = httpx.post(url, json={"message": "x"}, headers=headers).text
+        process.terminate()
+        _, err = process.communicate(timeout=PATIENCE)
+    assert "srv/app" not in body
+    assert "the agent failed at srv/app" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--defect", "no-heartbeet"], "there is no defect 'no-heartbeet'; did you mean"),
+        (["--variation", "clrf"], "there is no variation 'clrf'; did you mean 'crlf'?"),
+        (["--dialect", "nativ"], "there is no dialect 'nativ'; did you mean 'native'?"),
+        (["--defect", "nan", "--dialect", "generic-data"], "--defect nan needs --dialect native"),
+        (["--heartbeat", "soon"], "'soon' is not seconds between 0.01 and 86400"),
+        (["--port", "70000"], "'70000' is not a port, 0 to 65535"),
+        (["--token", "alice"], "--token must be USER=SECRET"),
+        (["--hartbeat", "1"], "unrecognized arguments: --hartbeat"),
+    ],
+)
+def test_a_wrong_option_gets_one_clear_line(options: list[str], error: str) -> None:
+    """Exit code 2 and one line that says what was wrong and what is nearest."""
+    said = _failing(*options)
+
+    assert error in said
+    assert said.startswith("reference_server: ")
+    assert said.count("\n") == 1
+
+
+def test_the_defects_are_listed_as_json() -> None:
+    """`--list-defects --json` prints the table."""
+    listed = subprocess.run(
+        [*COMMAND, "--list-defects", "--json"], capture_output=True, check=True, timeout=PATIENCE
+    )
+
+    rows = json.loads(listed.stdout)
+    assert {"name", "breaks", "text", "dialect"} == set(rows[0])
+    assert len(rows) > 100
