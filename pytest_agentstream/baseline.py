@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_agentstream.dialects.words import nearest
+from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

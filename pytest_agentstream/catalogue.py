@@ -42,7 +42,7 @@ def families() -> tuple[Family, ...]:
     import_module(f"{PACKAGE}.probes")
     names = [found.name for found in iter_modules(package.__path__) if not found.ispkg]
     made = [_family(import_module(f"{PACKAGE}.{name}")) for name in names if name not in NOT_CASES]
-    return tuple(sorted(made, key=_order))
+    return tuple(sorted((family for family in made if family.cases), key=_order))
 
 
 @cache

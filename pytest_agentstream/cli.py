@@ -102,13 +102,13 @@ def _cache() -> Path:
     return Path(home) / "agentstream" / here
 
 
-def _call(command: Sequence[str]) -> int:
+def _call(command: list[str]) -> int:
     environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     print(f"agentstream: PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {shlex.join(command)}", flush=True)
-    if sys.platform == "win32":
-        return subprocess.call(command, env=environment)
-    os.execve(command[0], command, environment)  # so that signals reach pytest itself
+    if hasattr(os, "fork"):
+        os.execve(command[0], command, environment)  # so that signals reach pytest itself
+    return subprocess.call(command, env=environment)
 
 
 def _print_requirements() -> int:

@@ -1,9 +1,9 @@
 """How cases become pytest items: packaged ones without any path, users' own where they stand.
 
 Packaged cases are not found by walking folders. They are nodes of ours, appended to what the
-session collected: so no `conftest.py`, `python_files`, import mode, in-tree environment or folder of
-the user has a part in it. An item is no pytest function: it has no fixtures, so that neither autouse
-fixtures nor fixtures of the same name reach it; its parameters are probes.
+session collected: so no `conftest.py`, `python_files`, import mode, in-tree environment or folder
+of the user has a part in it. An item is no pytest function: it has no fixtures, so that neither
+autouse fixtures nor fixtures of the same name reach it; its parameters are probes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from pytest_agentstream.catalogue import Family, families
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_agentstream.cases import Case
@@ -159,30 +159,33 @@ def belongs(nodeid: str) -> bool:
 
 
 class Collection:
-    """Add the packaged cases that `words` mean to what pytest collects; None means none of them."""
+    """Add the packaged cases that `words` mean to what pytest collects; None means none of them.
+
+    Raises pytest.UsageError for a word that means none, with the nearest that does.
+    """
 
     def __init__(self, words: Sequence[str] | None) -> None:
-        self.words = words
+        self._selection = None if words is None else Selection(words)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
         self, collector: pytest.Collector
-    ) -> Iterator[Any]:  # a generator as pluggy's wrappers are
-        report: pytest.CollectReport = yield
-        if isinstance(collector, pytest.Session) and self.words is not None and report.passed:
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if isinstance(collector, pytest.Session) and self._selection and report.passed:
             report.result.append(
                 CaseDirectory.from_parent(
                     collector,
                     name=NAME,
                     path=families()[0].path.parent,
                     nodeid=NAME,
-                    selection=Selection(self.words),
+                    selection=self._selection,
                 )
             )
         return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if self.words is None or any(isinstance(item, CaseItem) for item in session.items):
+        if self._selection is None or any(isinstance(item, CaseItem) for item in session.items):
             return
         if session.testsfailed:
             return

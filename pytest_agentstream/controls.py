@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_agentstream.target import Scenario
+from pytest_agentstream.templates import names
 from pytest_agentstream.tolerances import SILENCE_NEEDED
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_agentstream.target import Target
 
@@ -32,6 +34,8 @@ SCENARIOS: Mapping[str, str] = {
     "fail": "a failure that the agent reports itself",
     "interrupt": "a run that waits for a person",
     "block": "a tool that blocks its worker",
+    "pauses": "a run that pauses for `pause` seconds between its events",
+    "overloaded": "a start that is refused with 429 or 503",
 }
 """Every scenario the suite knows, and what the server under test should do in it."""
 
@@ -58,16 +62,32 @@ def control_of(target: Target, name: str, interval: float | None) -> Control:
     Raises `NotTested` with the setting that would provide one.
     """
     if name in target.scenarios:
-        return Control("mapped", target.scenarios[name])
+        return Control("mapped", _planted(target.scenarios[name]))
     if target.control_header:
-        return Control("header", _asked_by_header(name, interval))
+        return Control("header", _asked_by_header(target, name, interval))
     if name == "complete":
         return Control("default", Scenario())
     raise NotTested(
         f"no control for the scenario `{name}` ({SCENARIOS[name]})",
         f"map it: [tool.agentstream.scenarios] {name} = "
-        f"{{ json = {_example(target, name)}{_declared(name, interval)} }}",
+        f"{{ {_example(target, name)}{_declared(name, interval)} }}",
     )
+
+
+def sends_prompt(scenario: Scenario) -> bool:
+    """Whether what a mapping sends has a place for the text to echo, as far as it says."""
+    if scenario.json_body is None and scenario.body is None and not scenario.query:
+        return True  # the dialect's own start request
+    sent = [scenario.json_body, scenario.body, scenario.query, scenario.path, scenario.headers]
+    return "prompt" in names(sent)
+
+
+def _planted(scenario: Scenario) -> Scenario:
+    """The mapping with the text to echo, where it is declared to echo and says no text itself."""
+    if not scenario.verbatim or scenario.text is not None:
+        return scenario
+    text = ECHO_TEXT if scenario.prompt is None else scenario.prompt
+    return scenario.model_copy(update={"prompt": text, "text": text})
 
 
 def _declared(name: str, interval: float | None) -> str:
@@ -85,7 +105,8 @@ def _declared(name: str, interval: float | None) -> str:
     return ""
 
 
-def _asked_by_header(name: str, interval: float | None) -> Scenario:
+def _asked_by_header(target: Target, name: str, interval: float | None) -> Scenario:
+    """What is planted, asked for in the header of a request that is otherwise `complete`'s."""
     planted = Scenario(deterministic=True)
     h = interval or 0.0
     match name:
@@ -99,9 +120,10 @@ def _asked_by_header(name: str, interval: float | None) -> Scenario:
             planted = Scenario(secret="srv-app-7f3a9c")
         case "echo":
             planted = Scenario(prompt=ECHO_TEXT, text=ECHO_TEXT, verbatim=True)
-        case "crash-cancelled" | "crash-exit":
-            pass
-    return planted.model_copy(update={"headers": {HEADER: header_value(name, planted)}})
+    mapped = target.scenarios.get("complete", Scenario())
+    headers = {**mapped.headers, HEADER: header_value(name, planted)}
+    sent = {key: getattr(mapped, key) for key in ("json_body", "body", "method", "path", "query")}
+    return planted.model_copy(update={**sent, "headers": headers})
 
 
 _KINDS = {"crash-cancelled": "cancelled", "crash-exit": "system-exit", "crash-tool": "tool"}
@@ -120,13 +142,67 @@ def header_value(name: str, planted: Scenario) -> str:
     return "; ".join(["crash" if name in _KINDS else name, *written])
 
 
+TEXT_KEYS = ("message", "prompt", "content", "input", "text", "query", "question")
+"""Keys under which agents usually take what a user says."""
+
+
 def _example(target: Target, name: str) -> str:
     """A mapping in the shape of the user's own `complete`, which asks for the scenario by name."""
-    complete = target.scenarios.get("complete")
-    body = complete.json_body if complete else None
-    if isinstance(body, dict) and body and all(isinstance(value, str) for value in body.values()):
-        first, *others = body.items()
-        named = [(first[0], name), *others]
-        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in named)
-        return f"{{ {pairs} }}"
-    return f'{{ message = "{name}" }}'
+    asked = "{prompt}" if name == "echo" else name
+    complete = target.scenarios.get("complete", Scenario())
+    parts = []
+    for key, value in (
+        ("method", complete.method),
+        ("path", complete.path),
+        ("query", complete.query or None),
+        ("json", complete.json_body),
+    ):
+        if value is not None:
+            body = _asking(value, asked) if key in {"query", "json"} else value
+            parts.append(f"{key} = {_toml(body)}")
+    if complete.json_body is None and not complete.query:
+        parts.append(f'json = {{ message = "{asked}" }}')
+    return ", ".join(parts)
+
+
+def _asking(value: Any, asked: str) -> Any:
+    """The same body with the user's words replaced: the first text under one of TEXT_KEYS, or any."""
+    texts = list(_texts(value, ()))
+    usual = [place for place in texts if place and place[-1] in TEXT_KEYS]
+    return _replaced(value, (usual or texts)[0], asked) if texts else value
+
+
+def _texts(value: Any, place: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    match value:
+        case str() if "{env:" not in value:
+            yield place
+        case dict():
+            for key, item in value.items():
+                yield from _texts(item, (*place, key))
+        case list() | tuple():
+            for number, item in enumerate(value):
+                yield from _texts(item, (*place, number))
+
+
+def _replaced(value: Any, place: tuple[str | int, ...], text: str) -> Any:
+    if not place:
+        return text
+    first, *rest = place
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    changed = {k: _replaced(v, tuple(rest), text) if k == first else v for k, v in items}
+    return changed if isinstance(value, dict) else list(changed.values())
+
+
+def _toml(value: Any) -> str:
+    """A value as it is written in an inline table; null, which TOML lacks, is left out."""
+    match value:
+        case dict():
+            pairs = (f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
+            return f"{{ {', '.join(pairs)} }}"
+        case list() | tuple():
+            return f"[{', '.join(_toml(item) for item in value if item is not None)}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import anyio
 
@@ -13,7 +14,7 @@ from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
 from pytest_agentstream.retrying import parse_retry_after
-from pytest_agentstream.templates import render
+from pytest_agentstream.templates import TemplateError, render
 from pytest_agentstream.verdicts import NotTested, ServerGone
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 THROTTLED = frozenset({429, 503})
 PATIENCE = 3
+REPLAY_LIMIT = 10.0
 LONGEST_PAUSE = 10.0
 
 
@@ -119,6 +121,18 @@ class Driver:
             )
         return self._ledger.keep(run, self._dialect, control)
 
+    async def start(self, control: Control, **options: Any) -> Recording:
+        """Send one start request, which may well be refused, and record that one exchange."""
+        self._stop_if_gone()
+        self._ledger.begin()
+        return self._noted(
+            await self._client.start("complete", control.scenario, control.name, **options)
+        )
+
+    def unique(self) -> str:
+        """A text that no other request of any session has."""
+        return uuid4().hex
+
     async def run_and_answer(self, scenario: str) -> Observation:
         """Start a run that waits for a person, and answer as soon as its stream asks.
 
@@ -157,7 +171,18 @@ class Driver:
         fields = event.payload if isinstance(event.payload, dict) else {}
         known = {name: value for name, value in fields.items() if isinstance(value, str)}
         body = render(resume.answer_json, {"prompt": "yes", **known}, {})
-        await self.request(method, path, of=Run("", "", (event.exchange,)), json=body)
+        try:
+            await self.request(method, path, of=Run("", "", (event.exchange,)), json=body)
+        except TemplateError as error:
+            raise NotTested(f"the run cannot be answered: {error}") from None
+
+    @property
+    def replaying(self) -> dict[str, Any]:
+        """Options for `resume` where a finished run is read back: it need not be waited for as long."""
+        limits = self._target.timeouts
+        shorter = {"first_event": REPLAY_LIMIT, "silence": REPLAY_LIMIT, "end": 2 * REPLAY_LIMIT}
+        bound = {name: min(value, getattr(limits, name)) for name, value in shorter.items()}
+        return {"timeouts": limits.model_copy(update=bound)}
 
     async def resume(self, seen: Observation, cursor: str, **options: Any) -> Recording:
         """Read a run back from a cursor in one exchange, which starts nothing."""

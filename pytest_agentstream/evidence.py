@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pytest_agentstream.dialects.reading import Event
 from pytest_agentstream.recording import EndKind, Head, Recording
 from pytest_agentstream.wire import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from pytest_agentstream.redaction import Redactor
     from pytest_agentstream.verdicts import Finding, Place
 
 WIDTH = 110
 AROUND = 2
 MOST = 14
-SHORTEST_SECRET = 4
-REDACTED = "[redacted]"
+MOST_EXCHANGES = 6
+LONGEST_READ = 4096
+"""Characters, or bytes, of one text of the server's that are looked at to show some of it."""
+
 SHOWN_HEADERS = (
     "content-type",
     "content-length",
@@ -31,29 +32,6 @@ SHOWN_HEADERS = (
     "x-accel-buffering",
     "retry-after",
 )
-CREDENTIALS = frozenset(
-    {"authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key", "api-key"}
-)
-
-
-class Redactor:
-    """Replace secrets, also where they are percent-encoded or JSON-escaped."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms: set[str] = set()
-        for secret in secrets:
-            if len(secret) >= SHORTEST_SECRET:
-                forms |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
-        self._forms = sorted(forms, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for form in self._forms:
-            text = text.replace(form, REDACTED)
-        return text
-
-    def header(self, name: str, value: str) -> str:
-        """A header's value, unless the header is made to carry credentials."""
-        return REDACTED if name.lower() in CREDENTIALS else self(value)
 
 
 class Numbering(Protocol):
@@ -71,27 +49,37 @@ def cap(text: str, width: int = WIDTH) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+def fit(text: str | bytes, redact: Redactor, width: int = WIDTH) -> str:
+    """A text of the server's as it may be shown: redacted, escaped, and at most `width` long."""
+    return cap(escape(redact.beginning(text, LONGEST_READ)), width)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     at: float
     text: str
-    marked: bool
 
 
 def show(finding: Finding, numbering: Numbering, redact: Redactor) -> list[str]:
-    """The recording lines of a finding: a heading for each exchange, then the wire with `!` marks."""
+    """The recording lines of a finding: a heading for each exchange, then the wire with `!` marks.
+
+    A head as place marks the head, a recording its end.
+    """
     lines: list[str] = []
-    for recording, places in _by_recording(finding):
+    found = _by_recording(finding)
+    for recording, places in found[:MOST_EXCHANGES]:
         lines.append(heading(recording, numbering, redact))
-        shown = -1
-        rows = _rows(recording, places, redact)
-        for number in _selected(rows):
+        last, shown = len(recording.blocks) + 1, -1
+        marked = _marked(recording, places)
+        for number in _selected(marked, last):
             if number > shown + 1:
                 lines.append(f"      … {number - shown - 1} more")
-            row, shown = rows[number], number
-            lines.append(f"    {'!' if row.marked else ' '} {row.at:.3f} s  {row.text}")
-        if shown < len(rows) - 1:
-            lines.append(f"      … {len(rows) - 1 - shown} more")
+            row, shown = _row(recording, number, redact), number
+            lines.append(f"    {'!' if number in marked else ' '} {row.at:.3f} s  {row.text}")
+        if shown < last:
+            lines.append(f"      … {last - shown} more")
+    if len(found) > MOST_EXCHANGES:
+        lines.append(f"… and {len(found) - MOST_EXCHANGES} more exchanges")
     return lines
 
 
@@ -102,15 +90,13 @@ def heading(recording: Recording, numbering: Numbering, redact: Redactor) -> str
     url = urlsplit(recording.request.url)
     path = url.path + (f"?{url.query}" if url.query else "")
     cursors = [
-        f"  {name}: {redact.header(name, value)}"
+        f"  {name}: {fit(value, redact)}"
         for name, value in recording.request.headers
         if name.lower() == "last-event-id"
     ]
-    body = recording.request.body.decode("utf-8", "replace")
-    sent = f"  {cap(escape(redact(body)))}" if body else ""
-    return (
-        f"{where}: {recording.request.method} {escape(redact(path))}{escape(''.join(cursors))}{sent}"
-    )
+    body = recording.request.body
+    sent = f"  {fit(body, redact)}" if body else ""
+    return f"{where}: {recording.request.method} {fit(path, redact)}{''.join(cursors)}{sent}"
 
 
 def _by_recording(finding: Finding) -> list[tuple[Recording, list[Place]]]:
@@ -129,59 +115,55 @@ def _by_recording(finding: Finding) -> list[tuple[Recording, list[Place]]]:
     return list(found.values())
 
 
-def _rows(recording: Recording, places: list[Place], redact: Redactor) -> list[_Row]:
-    """The exchange as rows: the head, one row a block, the end. A recording as place marks its end."""
-    marked: set[int] = set()
-    whole = head = False
+def _marked(recording: Recording, places: list[Place]) -> set[int]:
+    """The rows that the places stand in: 0 is the head, then one a block, then the end."""
+    found: set[int] = set()
     for place in places:
-        if isinstance(place, Recording):
-            whole = True
-        elif isinstance(place, Head):
-            head = True
-        elif isinstance(place, Event):
-            marked.add(place.block.index)
-        elif isinstance(place, Block):
-            marked.add(place.index)
-        else:
-            marked |= {
-                block.index for block in recording.blocks if block.start <= place.start < block.end
-            }
-    rows = [_head_row(recording, head or (whole and recording.head is None), redact)]
-    rows += [
-        _Row(block.at, _block_text(block, redact), block.index in marked)
-        for block in recording.blocks
-    ]
-    rows.append(_end_row(recording, whole, redact))
-    return rows
+        match place:
+            case Recording():
+                found.add(len(recording.blocks) + 1)
+                found |= {0} if recording.head is None else set()
+            case Head():
+                found.add(0)
+            case Event():
+                found.add(place.block.index + 1)
+            case Block():
+                found.add(place.index + 1)
+            case _:  # a line stands in the last block that begins before it
+                after = bisect_right(recording.blocks, place.start, key=lambda block: block.start)
+                found.add(after)
+    return found
 
 
-def _head_row(recording: Recording, marked: bool, redact: Redactor) -> _Row:
+def _row(recording: Recording, number: int, redact: Redactor) -> _Row:
+    if number == 0:
+        return _head_row(recording, redact)
+    if number > len(recording.blocks):
+        return _end_row(recording, redact)
+    block = recording.blocks[number - 1]
+    return _Row(block.at, f"< {fit(block.raw, redact)}  (bytes {block.start}-{block.end})")
+
+
+def _head_row(recording: Recording, redact: Redactor) -> _Row:
     head = recording.head
     if head is None:
-        return _Row(recording.end.at, "(no answer)", marked)
+        return _Row(recording.end.at, "(no answer)")
     values = [f"  {n}: {head.value(n)}" for n in SHOWN_HEADERS if head.value(n) is not None]
-    text = f"< {head.status} {head.reason}{''.join(values)}"
-    return _Row(head.at, cap(escape(redact(text)), 2 * WIDTH), marked)
+    return _Row(head.at, fit(f"< {head.status} {head.reason}{''.join(values)}", redact, 2 * WIDTH))
 
 
-def _block_text(block: Block, redact: Redactor) -> str:
-    text = redact(block.raw[: 8 * WIDTH].decode("utf-8", "replace"))
-    return f"< {cap(escape(text))}  (bytes {block.start}-{block.end})"
-
-
-def _end_row(recording: Recording, marked: bool, redact: Redactor) -> _Row:
+def _end_row(recording: Recording, redact: Redactor) -> _Row:
     end = recording.end
     phase = f" while waiting for {end.phase}" if end.kind is EndKind.TIMEOUT and end.phase else ""
-    detail = f": {cap(escape(redact(end.detail)))}" if end.detail else ""
-    return _Row(end.at, f"({_ENDS[end.kind]}{phase}{detail})", marked)
+    detail = f": {fit(end.detail, redact)}" if end.detail else ""
+    return _Row(end.at, f"({_ENDS[end.kind]}{phase}{detail})")
 
 
-def _selected(rows: list[_Row]) -> list[int]:
+def _selected(marked: set[int], last: int) -> list[int]:
     """The rows worth showing: the head, and each marked one with what stands around it."""
-    marked = [number for number, row in enumerate(rows) if row.marked]
     near = {0}
-    for number in marked:
-        near |= set(range(max(0, number - AROUND), min(len(rows), number + AROUND)))
+    for number in sorted(marked):
+        near |= set(range(max(0, number - AROUND), min(last + 1, number + AROUND)))
         near.add(number)
         if len(near) >= MOST:
             break

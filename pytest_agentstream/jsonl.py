@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PlainValidator, ValidationError
 
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Phase, Recording, Request, Run
+from pytest_agentstream.redaction import CREDENTIALS, REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 FORMAT = "agentstream-recording"
 VERSION = 1
-REDACTED = "[redacted]"
-CREDENTIALS = frozenset(
-    {"authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key"}
-)
 
 
 class RecordingError(ValueError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_agentstream.evidence import Redactor, cap, escape, show
+from pytest_agentstream.evidence import fit, show
 from pytest_agentstream.observing import COUNTS, Observation
 from pytest_agentstream.probing import Probe, closure, probes_of
 from pytest_agentstream.requirements import Level, Tier
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from pytest_agentstream.cases import Case
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.driving import Ledger
+    from pytest_agentstream.redaction import Redactor
     from pytest_agentstream.target import Target
+
+LONGEST_TEXT = 600
+"""Characters of one text of a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,6 @@ class Judge:
         values: Mapping[str, object] | None = None,
     ) -> CaseResult:
         wanted = case.requirement
-        clean = lambda text: escape(self.redact(text))  # noqa: E731
         controls = [f"{o.scenario}: {o.run.control}" for o in _observations(values or {})]
         return CaseResult(
             slug=case.slug,
@@ -249,17 +252,20 @@ class Judge:
             verdict=verdict,
             text=wanted.text,
             control=", ".join(dict.fromkeys(controls)),
-            reason=clean(reason),
-            option=clean(option),
+            reason=self._fit(reason),
+            option=self._fit(option),
             blocked_by=blocked_by,
-            expected=cap(clean(finding.expected), 600) if finding else "",
-            actual=cap(clean(finding.actual), 600) if finding else "",
-            breaks=(finding.breaks or wanted.breaks) if finding else "",
-            hint=(finding.hint or wanted.hint) if finding else "",
-            also=tuple(clean(text) for text in finding.also) if finding else (),
+            expected=self._fit(finding.expected) if finding else "",
+            actual=self._fit(finding.actual) if finding else "",
+            breaks=self._fit(finding.breaks or wanted.breaks) if finding else "",
+            hint=self._fit(finding.hint or wanted.hint) if finding else "",
+            also=tuple(self._fit(text) for text in finding.also) if finding else (),
             wire=tuple(show(finding, self.ledger, self.redact)) if finding else (),
             timing=case.timing,
         )
+
+    def _fit(self, text: str) -> str:
+        return fit(text, self.redact, LONGEST_TEXT)
 
 
 def _flat(values: Iterable[object]) -> list[object]:

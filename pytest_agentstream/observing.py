@@ -113,7 +113,7 @@ class Observation:
         if sent is None or not self.declared.verbatim:
             raise NotTested(
                 f"`{self.scenario}` is not declared to answer with a planted text",
-                f"declare it: {self.scenario} = {{ json = {{ message = \"{{prompt}}\" }}, verbatim = true }}",
+                f'declare it: {self.scenario} = {{ json = {{ message = "{{prompt}}" }}, verbatim = true }}',
             )
         came = _marked(self.text)
         parts = [(mark, part) for mark, part in _marked(sent).items() if set(part) & set(wanted)]

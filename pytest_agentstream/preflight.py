@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.dialects import builtin_names
-from pytest_agentstream.evidence import Redactor, cap, escape, heading
+from pytest_agentstream.evidence import fit, heading
 from pytest_agentstream.recording import EndKind, Phase
 
 if TYPE_CHECKING:
     from pytest_agentstream.evidence import Numbering
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.recording import Recording
+    from pytest_agentstream.redaction import Redactor
 
 SHOWN = 300
 

@@ -1,4 +1,4 @@
-"""What pytest makes of verdicts: outcomes, properties, the summary, a session's beginning and end."""
+"""What pytest makes of verdicts: outcomes, properties, the summary, a session's start and end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.collection import NAME, CaseItem
 from pytest_agentstream.dialects import DialectError
 from pytest_agentstream.dialects import load as load_dialect
-from pytest_agentstream.dialects.words import nearest
+from pytest_agentstream.wording import nearest
 from pytest_agentstream.jsonl import write_recordings
 from pytest_agentstream.judging import CaseResult, below, planned
 from pytest_agentstream.preflight import PreflightFailed

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pytest_agentstream.declaring import explain, nearest
+from pytest_agentstream.complaints import complaints
+from pytest_agentstream.declarations import problems_of
 from pytest_agentstream.probing import Consent
+from pytest_agentstream.redaction import CREDENTIALS, secrets_in
 from pytest_agentstream.requirements import Tier
+from pytest_agentstream.settings_file import SettingsError, find_table
 from pytest_agentstream.target import Target
+from pytest_agentstream.templates import environment_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["ENVIRONMENT", "Loaded", "Settings", "SettingsError", "load"]
 
 PREFIX = "AGENTSTREAM_"
-FILES = ("agentstream.toml", "pyproject.toml")
-SECRET_HEADERS = frozenset({"authorization", "cookie", "x-api-key", "api-key"})
-
-
-class SettingsError(ValueError):
-    """A setting that cannot be used: where it stands, what was found, what was expected."""
+MOST = 10
+"""Complaints that are shown at once."""
 
 
 class Settings(Target):
@@ -45,12 +46,27 @@ class Settings(Target):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings with where they came from, and what should be said about them."""
+    """Settings with where they came from, and what should be said about them.
+
+    `secrets` are texts that must never be shown.
+    """
 
     settings: Settings
     source: str
     warnings: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+
+
+ENVIRONMENT: Mapping[str, str] = {
+    f"{PREFIX}{name.upper()}": name
+    for name in (
+        "url", "dialect", "heartbeat", "ca_file", "level", "require", "max_runs", "concurrency", "seed"
+    )
+}  # fmt: skip
+"""Which variables are read, and which setting each of them is."""
+
+PATHS = ("ca_file", "dialect", "baseline", "report", "recordings")
+"""Settings that are paths; in a file they are meant from the folder that the file is in."""
 
 
 def load(
@@ -63,118 +79,106 @@ def load(
     """Merge command line `options`, the environment and the nearest configuration file.
 
     `options` hold only what was given; `directory` is where the search for a file begins, upwards.
-    Raises SettingsError in one or two sentences.
+    Raises SettingsError: a sentence for each setting that can't be used.
     """
     env = os.environ if environment is None else environment
-    path, table = _table(directory, config)
+    path, table = find_table(directory, config)
     source = str(path) if path else "no configuration file"
-    merged = {**table, **_from_environment(env), **options}
-    headers = {**table.get("headers", {}), **options.get("headers", {})}
-    if headers:
-        merged["headers"] = headers
+    if path is not None:
+        table = table | {key: _beside(path, table[key]) for key in PATHS if key in table}
+    variables = {name: env[key] for key, name in ENVIRONMENT.items() if env.get(key)}
+    merged = {**table, **variables, **options}
+    if "headers" in table:
+        merged["headers"] = _headers(table["headers"], options.get("headers", {}))
     if "url" not in merged:
         raise SettingsError(
             "no server under test: give --agentstream-url URL, set AGENTSTREAM_URL, "
             f"or write url in [tool.agentstream] ({source})"
         )
+    named = _Naming(source, options, variables)
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
-        raise SettingsError("\n".join(explain(error, Settings, source))) from None
-    _check(settings, source)
-    warnings = tuple(_literal_secrets(table.get("headers", {}), source))
-    secrets = tuple(value for value in _credentials(settings, env))
-    return Loaded(settings, source, warnings, secrets)
+        found = complaints(error, Settings, hidden=CREDENTIALS | {"headers"})
+        raise _error([f"{named(one.key)} {one.words}" for one in found]) from None
+    if wrong := [f"{named(key)} {words}" for key, words in problems_of(settings, env)]:
+        raise _error(wrong)
+    warnings = tuple(f"{named(key)} {words}" for key, words in _literal_secrets(table))
+    return Loaded(settings, source, warnings, tuple(_secrets(settings, env)))
 
 
-def _table(directory: Path, config: str | None) -> tuple[Path | None, dict[str, Any]]:
-    if config is not None:
-        path = Path(config)
-        if not path.is_file():
-            raise SettingsError(f"--agentstream-config {config}: no such file")
-        return path, _read(path) or {}
-    for folder in (directory, *directory.parents):
-        found = [(folder / name, _read(folder / name)) for name in FILES]
-        tables = [(path, table) for path, table in found if table is not None]
-        if len(tables) > 1:
-            raise SettingsError(f"{folder}: both {' and '.join(FILES)} configure agentstream; keep one")
-        if tables:
-            return tables[0]
-    return None, {}
+@dataclass(frozen=True)
+class _Naming:
+    """What a setting is called where it was given: an option, a variable, or a key in a file."""
+
+    source: str
+    options: Mapping[str, Any]
+    variables: Mapping[str, str]
+
+    def __call__(self, key: str) -> str:
+        top, _, rest = key.partition(".")
+        top = top.partition("[")[0]
+        given = self.options.get(top)
+        if given is not None and (top != "headers" or rest.strip('"') in given):
+            option = {"headers": "header"}.get(top, top).replace("_", "-")
+            return f"--agentstream-{option}{f' ({rest})' if rest else ''}"
+        if top in self.variables:
+            return f"{PREFIX}{top.upper()}"
+        return f"{self.source}: {key}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The `[tool.agentstream]` table of a file, or None where it has none."""
-    if not path.is_file():
-        return None
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        if path.name == "pyproject.toml":
-            return None  # another tool's file; whoever owns it will complain
-        raise SettingsError(f"{path}: not TOML: {error}") from None
-    table = document.get("tool", {}).get("agentstream")
-    if table is None:
-        if path.name == "pyproject.toml":
-            return None
-        raise SettingsError(f"{path}: found no table [tool.agentstream], which was expected")
-    if not isinstance(table, dict):
-        raise SettingsError(f"{path}: tool.agentstream: expected a table, found {table!r}")
-    return table
+def _error(found: list[str]) -> SettingsError:
+    more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+    return SettingsError("\n".join([*found[:MOST], *more]))
 
 
-ENVIRONMENT: Mapping[str, str] = {
-    f"{PREFIX}{name.upper()}": name
-    for name in (
-        "url", "dialect", "heartbeat", "ca_file", "level", "require", "max_runs", "concurrency", "seed"
-    )
-}  # fmt: skip
-"""Which variables are read, and which setting each of them is."""
+def _beside(file: Path, value: Any) -> Any:
+    """A path in a file, from the file's folder; the name of a built-in dialect is no path."""
+    from pytest_agentstream.dialects import builtin_names
+
+    if not isinstance(value, str) or value in builtin_names():
+        return value
+    beside = file.parent / value
+    is_path = beside.exists() or value.endswith(".toml") or len(Path(value).parts) > 1
+    return str(beside) if is_path or Path(value).suffix else value
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: env[key] for key, name in ENVIRONMENT.items() if env.get(key)}
+def _headers(from_file: Any, given: Mapping[str, Any]) -> Any:
+    """Those of the file, less those that the command line replaces, whatever their case."""
+    if not isinstance(from_file, dict):
+        return from_file
+    replaced = {name.lower() for name in given}
+    kept = {name: value for name, value in from_file.items() if name.lower() not in replaced}
+    return kept | dict(given)
 
 
-def _check(settings: Settings, source: str) -> None:
-    from pytest_agentstream.controls import SCENARIOS
-
-    for name in settings.scenarios:
-        if name not in SCENARIOS:
-            raise SettingsError(
-                f"{source}: scenarios.{name}: no such scenario{nearest(name, SCENARIOS)}; "
-                f"known are {', '.join(SCENARIOS)}"
-            )
-    if settings.parts.scheme not in {"http", "https"} or not settings.parts.hostname:
-        raise SettingsError(
-            f"url: found {settings.url!r}, expected an absolute http:// or https:// URL "
-            "such as http://127.0.0.1:8000/chat"
-        )
-    if settings.ca_file and not Path(settings.ca_file).is_file():
-        raise SettingsError(f"{source}: ca_file: no such file: {settings.ca_file}")
-
-
-def _literal_secrets(headers: Mapping[str, Any], source: str) -> list[str]:
-    return [
-        f"{source}: headers.{name} holds a literal secret; take it from the environment: "
-        f'{name} = "{{env:NAME}}"'
-        for name, value in headers.items()
-        if name.lower() in SECRET_HEADERS and "{env:" not in str(value)
+def _literal_secrets(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Credentials that stand in a file as they are, each with its key."""
+    places = [("headers", table.get("headers", {}))]
+    scenarios = table.get("scenarios", {})
+    places += [
+        (f"scenarios.{name}.headers", one.get("headers", {})) for name, one in scenarios.items()
     ]
+    steps = table.get("setup", ())
+    places += [(f"setup[{n}].headers", one.get("headers", {})) for n, one in enumerate(steps)]
+    for key, headers in places:
+        for name, value in headers.items():
+            if name.lower() in CREDENTIALS and "{" not in str(value):
+                yield (
+                    f"{key}.{name}",
+                    f'holds a literal secret; take it from the environment: {name} = "{{env:NAME}}"',
+                )
 
 
-def _credentials(settings: Settings, env: Mapping[str, str]) -> list[str]:
-    """Texts that must never be shown: credential headers, and every environment value a template uses."""
-    from pytest_agentstream.templates import environment_names, render
-
-    names = environment_names([settings.headers, *map(_templates, settings.scenarios.values())])
-    secrets = [env[name] for name in names if name in env]
-    for name, value in settings.headers.items():
-        if name.lower() in SECRET_HEADERS and not environment_names(value):
-            text = str(render(value, {}))
-            secrets += [text, text.partition(" ")[2]]
-    return [secret for secret in secrets if secret]
-
-
-def _templates(scenario: Any) -> list[Any]:
-    return [scenario.headers, scenario.query, scenario.json_body, scenario.body, scenario.path]
+def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
+    """Texts that must never be shown: literal credentials, and every variable that a template uses."""
+    sent = [settings.url, settings.headers]
+    sent += [settings.model_dump(include={"scenarios", "setup"})]
+    yield from (env[name] for name in sorted(environment_names(sent)) if name in env)
+    if settings.parts.password:
+        yield settings.parts.password
+    headers = [settings.headers, *(one.headers for one in settings.scenarios.values())]
+    headers += [step.headers for step in settings.setup]
+    for name, value in (pair for each in headers for pair in each.items()):
+        if not environment_names(value):
+            yield from secrets_in(name, value)

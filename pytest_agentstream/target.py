@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from ipaddress import ip_address
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 class _Declared(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Timeouts(_Declared):
@@ -96,10 +94,12 @@ class Target(_Declared):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the address is this machine's own, where every probe class may run."""
-        host = self.parts.hostname or ""
-        return host in {"localhost", "::1"} or host.startswith("127.")
+        """Whether the address is this machine's own, where every probe class may run.
 
-    def variables(self, captured: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The values that templates may name besides `env:` and `uuid`."""
-        return dict(captured or {})
+        A name other than `localhost` is not looked up: it may mean another machine the next time.
+        """
+        host = (self.parts.hostname or "").removesuffix(".")
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"

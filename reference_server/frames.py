@@ -17,8 +17,8 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 """Line separators to some clients' line splitters, though not to the specification."""
 _REPLACED = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-_SAFE = _ESCAPED | _REPLACED
 """Lone surrogates: no characters, and not to be had in UTF-8."""
+_SAFE = _ESCAPED | _REPLACED
 
 
 @dataclass(frozen=True, slots=True)

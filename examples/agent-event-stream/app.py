@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 SECRET = "secret-path=/srv/app"  # planted in exceptions: no client may ever see it
+SPEECH = {"long": (300, 0.005), "echo": (0, 0.0)}  # how many words, and every how many seconds one
 
 app = FastAPI(title="agent-event-stream, under test")
 
@@ -46,7 +47,7 @@ async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
     if mode == "echo":
         yield emitter.token(rest)
     count = 0
-    async for word in words(300 if mode == "long" else 12, every=0.005 if mode == "long" else 0.02):
+    async for word in words(*SPEECH.get(mode, (12, 0.02))):
         count += 1
         if batched := batcher.add(word):
             yield emitter.token(batched)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_agentstream.dialects.fields import FIELD_TYPES, types_of
 from pytest_agentstream.dialects.names import matches
 from pytest_agentstream.dialects.paths import steps
-from pytest_agentstream.dialects.words import listed, nearest, shown
+from pytest_agentstream.wording import listed, nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

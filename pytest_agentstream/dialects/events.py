@@ -8,7 +8,7 @@ from pytest_agentstream.dialects.names import matches
 from pytest_agentstream.dialects.paths import find
 from pytest_agentstream.dialects.payload import Parsed, parse
 from pytest_agentstream.dialects.reading import Event, Role, Violation
-from pytest_agentstream.dialects.words import capped, listed, shown
+from pytest_agentstream.wording import capped, listed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from pytest_agentstream.complaints import complaints
 from pytest_agentstream.dialects.checks import problems_of
-from pytest_agentstream.dialects.complaints import complaints
 from pytest_agentstream.dialects.dialect import Dialect
 from pytest_agentstream.dialects.profile import Profile
 from pytest_agentstream.dialects.schema_files import SchemaFiles
-from pytest_agentstream.dialects.words import listed, nearest
+from pytest_agentstream.wording import listed, nearest
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -108,7 +108,7 @@ def _profile(raw: bytes, shown: str) -> Profile:
     try:
         return Profile.model_validate(declared)
     except ValidationError as error:
-        raise _error(shown, complaints(error)) from None
+        raise _error(shown, [str(one) for one in complaints(error, Profile)]) from None
 
 
 def _error(shown: str, found: list[str]) -> DialectError:

@@ -8,7 +8,7 @@ from pytest_agentstream.dialects.names import matches
 from pytest_agentstream.dialects.paths import MISSING, find
 from pytest_agentstream.dialects.reading import Outcome, Violation
 from pytest_agentstream.dialects.spans import Spans
-from pytest_agentstream.dialects.words import capped, listed, shown
+from pytest_agentstream.wording import capped, listed, shown
 
 if TYPE_CHECKING:
     from pytest_agentstream.dialects.profile import Order, Profile, Progress

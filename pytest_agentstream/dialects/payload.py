@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_agentstream.dialects.words import shown
+from pytest_agentstream.wording import shown
 
 if TYPE_CHECKING:
     from pytest_agentstream.dialects.profile import Payload

@@ -14,7 +14,7 @@ from referencing.jsonschema import DRAFT202012
 
 from pytest_agentstream.dialects.fields import schema_of
 from pytest_agentstream.dialects.schemas import Schema
-from pytest_agentstream.dialects.words import capped, shown
+from pytest_agentstream.wording import capped, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from pytest_agentstream.dialects.reading import Violation
-from pytest_agentstream.dialects.words import capped, listed, shown
+from pytest_agentstream.wording import capped, listed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

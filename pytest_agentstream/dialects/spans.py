@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_agentstream.dialects.names import matches
 from pytest_agentstream.dialects.paths import agrees, find
 from pytest_agentstream.dialects.reading import Outcome, Violation
-from pytest_agentstream.dialects.words import capped
+from pytest_agentstream.wording import capped
 
 if TYPE_CHECKING:
     from pytest_agentstream.dialects.profile import Span

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from reference_server.parts import Parts
 
+HEARTBEAT = 0.06
+"""The H of every server here, in seconds: silences are some of it long."""
 PATIENCE = 5.0
 """Seconds that a test waits for anything at most."""
 
@@ -169,12 +171,13 @@ class Client:
         cursor: str | None = None,
         until: Callable[[Body], bool] = lambda body: False,
         query: str = "",
-        **headers: str,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Read a run from a cursor on."""
+        asked = dict(headers or {})
         if cursor is not None:
-            headers["Last-Event-ID"] = cursor
-        return self.ask("GET", f"/v1/runs/{run}/events{query}", headers, until)
+            asked["Last-Event-ID"] = cursor
+        return self.ask("GET", f"/v1/runs/{run}/events{query}", asked, until)
 
 
 class _Server(uvicorn.Server):
@@ -182,6 +185,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.apps = apps
         self.ready = threading.Event()
+
+    @property
+    def url(self) -> str:
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -193,8 +201,8 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serving(app: ASGIApp, apps: list[ReferenceServer], http: Any) -> Iterator[str]:
-    """Serve in a thread, with a loop of its own; yield the URL."""
+def serving(app: ASGIApp, apps: list[ReferenceServer], http: Any) -> Iterator[_Server]:
+    """Serve in a thread, with a loop of its own; yield the server."""
     config = uvicorn.Config(
         app,
         port=0,
@@ -210,8 +218,7 @@ def serving(app: ASGIApp, apps: list[ReferenceServer], http: Any) -> Iterator[st
     thread.start()
     try:
         assert server.ready.wait(PATIENCE), "the server did not start"
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
-        yield f"http://{host}:{port}"
+        yield server
     finally:
         server.should_exit = True
         thread.join()
@@ -222,19 +229,25 @@ class Serve:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        self._servers: list[_Server] = []
+
+    def stop(self) -> None:
+        """Tell all servers to stop, so that none waits for another."""
+        for server in self._servers:
+            server.should_exit = True
 
     def __call__(self, parts: Parts | None = None, **settings: Any) -> Client:
         """Serve these parts with these settings; return a client."""
-        app = ReferenceServer(Settings(**{"heartbeat": 0.1, **settings}), parts)
-        url = self._stack.enter_context(serving(app, [app], app.parts.http))
-        client = Client(url, app.encoder.start_path)
+        app = ReferenceServer(Settings(**{"heartbeat": HEARTBEAT, **settings}), parts)
+        self._servers.append(self._stack.enter_context(serving(app, [app], app.parts.http)))
+        client = Client(self._servers[-1].url, app.encoder.start_path)
         self._stack.callback(client.http.close)
         return client
 
     def many(self, made: Mapping[str, Parts], **settings: Any) -> Callable[[str], Client]:
         """Serve many in one process, each below its name; return a function to a client."""
         apps = {
-            name: ReferenceServer(Settings(**{"heartbeat": 0.1, **settings}), parts)
+            name: ReferenceServer(Settings(**{"heartbeat": HEARTBEAT, **settings}), parts)
             for name, parts in made.items()
         }
 
@@ -242,24 +255,27 @@ class Serve:
             _, name, path = scope["path"].split("/", 2)
             await apps[name]({**scope, "path": f"/{path}", "root_path": ""}, receive, send)
 
-        url = self._stack.enter_context(serving(dispatch, list(apps.values()), "h11"))
+        server = self._stack.enter_context(serving(dispatch, list(apps.values()), "h11"))
+        self._servers.append(server)
 
         def client(name: str) -> Client:
-            made = Client(f"{url}/{name}", apps[name].encoder.start_path)
+            made = Client(f"{server.url}/{name}", apps[name].encoder.start_path)
             self._stack.callback(made.http.close)
             return made
 
         return client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def serve() -> Iterator[Serve]:
-    """Start servers that live as long as the module's tests."""
+    """Start servers that live as long as the tests."""
     with ExitStack() as stack:
-        yield Serve(stack)
+        servers = Serve(stack)
+        yield servers
+        servers.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(serve: Serve) -> Client:
     """Return the client of a good server with fast timings."""
     return serve()

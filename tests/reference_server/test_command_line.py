@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from reference_server.__main__ import main
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
@@ -23,14 +25,6 @@ def _process(*options: str) -> AbstractContextManager[subprocess.Popen[str]]:
     return subprocess.Popen(
         [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def _failing(*options: str) -> str:
-    ended = subprocess.run(
-        [*COMMAND, *options], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert ended.returncode == 2, ended
-    return ended.stderr
 
 
 def _lines(response: httpx.Response) -> Iterator[str]:
@@ -93,10 +87,15 @@ def test_a_crash_is_logged_on_stderr_only() -> None:
         (["--hartbeat", "1"], "unrecognized arguments: --hartbeat"),
     ],
 )
-def test_a_wrong_option_gets_one_clear_line(options: list[str], error: str) -> None:
+def test_a_wrong_option_gets_one_clear_line(
+    capsys: pytest.CaptureFixture[str], options: list[str], error: str
+) -> None:
     """Exit code 2 and one line that says what was wrong and what is nearest."""
-    said = _failing(*options)
+    with pytest.raises(SystemExit) as ended:
+        main(options)
 
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
     assert error in said
     assert said.startswith("reference_server: ")
     assert said.count("\n") == 1

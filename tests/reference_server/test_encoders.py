@@ -35,7 +35,7 @@ def older(serve: Serve) -> Client:
 def test_agent_event_stream_has_the_nine_events_and_no_more(older: Client) -> None:
     """Its blocks are `event`, then one `data`, LF, without id, heartbeat or our own fields."""
     seen = older.start("fail")
-    silent = older.start("silence; seconds=0.3")
+    silent = older.start("silence; seconds=0.1")
 
     assert seen.raw.startswith(b"event: turn\ndata: {")
     assert not any(event.id for event in seen.events)
@@ -65,16 +65,16 @@ def test_generic_typed_ends_in_complete(typed: Client) -> None:
 def test_generic_typed_resumes_by_query(typed: Client, method: str) -> None:
     """`?lastEventId=` continues the run that it names."""
     first = typed.start()
-    body = {"json": {"message": "x"}} if method == "POST" else {}
+    body = {"message": "x"} if method == "POST" else None
 
-    again = typed.ask(method, "/chat", params={"lastEventId": first.events[2].id}, **body)
+    again = typed.ask(method, "/chat", params={"lastEventId": first.events[2].id}, json=body)
     assert [e.identity for e in again.events] == [e.identity for e in first.events[3:]]
     assert typed.ask("GET", "/chat").status == 422
 
 
 def test_generic_typed_has_comment_heartbeats(typed: Client) -> None:
     """A silence has comment lines."""
-    assert typed.start("silence; seconds=0.3").comments
+    assert typed.start("silence; seconds=0.1").comments
 
 
 def test_generic_data_ends_in_its_sentinel(plain: Client) -> None:
@@ -92,7 +92,7 @@ def test_generic_data_ends_in_its_sentinel(plain: Client) -> None:
 
 def test_generic_data_says_heartbeat_and_interrupt(plain: Client) -> None:
     """Silences have heartbeat data; a run that would wait says interrupt and ends."""
-    silent, asked = plain.start("silence; seconds=0.3"), plain.start("interrupt")
+    silent, asked = plain.start("silence; seconds=0.1"), plain.start("interrupt")
 
     assert '{"heartbeat":true}' in [event.data for event in silent.events]
     assert [event.data for event in asked.events[-2:]] == ['{"interrupt":true}', "[DONE]"]

@@ -119,7 +119,7 @@ def test_without_credentials_it_is_401_with_a_challenge(
     """Missing and wrong credentials get a challenge, on start and on resume."""
     run = guarded.start(headers=ALICE).run
 
-    for refused in (guarded.start(headers=headers), guarded.read(run, **headers)):
+    for refused in (guarded.start(headers=headers), guarded.read(run, headers=headers)):
         assert refused.status == 401
         assert refused.headers["www-authenticate"].startswith("Bearer ")
         assert refused.problem["message"]
@@ -129,8 +129,8 @@ def test_another_users_run_is_404(guarded: Client) -> None:
     """Whose run it is not, cannot read, cancel, answer or join it."""
     run = guarded.start(headers={**ALICE, "Idempotency-Key": "same"}).run
 
-    assert guarded.read(run, **ALICE).status == 200
-    assert guarded.read(run, **BOB).status == 404
+    assert guarded.read(run, headers=ALICE).status == 200
+    assert guarded.read(run, headers=BOB).status == 404
     assert guarded.start(headers={**BOB, "Last-Event-ID": f"{run}/1"}).status == 404
     assert guarded.ask("DELETE", f"/v1/runs/{run}", BOB).status == 404
     assert guarded.ask("POST", f"/v1/runs/{run}/ticket", BOB).status == 404
@@ -160,11 +160,11 @@ def test_the_session_cookie_counts_for_own_pages(guarded: Client) -> None:
 
     assert "HttpOnly" in value
     assert "SameSite=strict" in value
-    assert guarded.read(run, **cookie).status == 200
-    assert guarded.read(run, **cookie, Origin=own).status == 200
-    assert guarded.read(run, **cookie, Origin=CORS).status == 200
-    assert guarded.read(run, **cookie, Origin="https://evil.example").status == 403
-    assert guarded.read(run, **cookie, **{"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert guarded.read(run, headers=cookie).status == 200
+    assert guarded.read(run, headers={**cookie, "Origin": own}).status == 200
+    assert guarded.read(run, headers={**cookie, "Origin": CORS}).status == 200
+    assert guarded.read(run, headers={**cookie, "Origin": "https://evil.example"}).status == 403
+    assert guarded.read(run, headers={**cookie, "Sec-Fetch-Site": "cross-site"}).status == 403
     assert guarded.start(headers=cookie).status == 403
     assert guarded.start(headers={**cookie, "Origin": own}).status == 200
 

@@ -52,7 +52,7 @@ def test_an_absent_cursor_is_the_start(client: Client, cursor: str | None) -> No
 
 def test_a_live_run_is_resumed_without_gap_or_repeat(client: Client) -> None:
     """A stream that is cut goes on behind its cursor, live, up to the end."""
-    cut = client.start("silence; seconds=0.3", until=_events(3))
+    cut = client.start("silence; seconds=0.2", until=_events(3))
 
     rest = client.read(cut.run, cut.last.id)
 
@@ -70,7 +70,7 @@ def test_a_live_run_whose_cursor_is_up_to_date_streams(client: Client) -> None:
 
 def test_two_readers_each_get_everything(client: Client) -> None:
     """A reader of a live run takes nothing from another."""
-    run = client.begin("silence; seconds=0.3")
+    run = client.begin("silence; seconds=0.2")
 
     early = client.read(run, until=_events(2))
     one, other = client.read(run), client.read(run)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.reference_server.conftest import Client, Serve
 
 QUICK = sorted({*SCENARIOS} - {"interrupt"})
-PARAMETERS = {"silence": "seconds=0.3", "slow-start": "seconds=0.3", "block": "seconds=0.3"}
+PARAMETERS = {"silence": "seconds=0.1", "slow-start": "seconds=0.1", "block": "seconds=0.1"}
 
 
 def _scenario(name: str) -> str:
@@ -80,7 +80,7 @@ def test_tools_close_their_spans_and_progress_completes(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "scenario",
-    ["silence; seconds=0.35", "slow-start; seconds=0.35", "tools; seconds=0.35"],
+    ["silence; seconds=0.21", "slow-start; seconds=0.21", "tools; seconds=0.21"],
 )
 def test_a_silence_has_heartbeats(client: Client, scenario: str) -> None:
     """A silence of 3.5 H has a comment line every H/2, before the first event and in tools too."""
@@ -153,7 +153,7 @@ def test_a_crash_before_the_first_event_says_so(client: Client) -> None:
 
 def test_others_survive_a_crash(client: Client) -> None:
     """A run that is going on while another crashes completes."""
-    run = client.begin("silence; seconds=0.2")
+    run = client.begin("silence; seconds=0.1")
     client.start("crash; kind=system-exit")
 
     assert client.read(run).last.payload["status"] == "completed"

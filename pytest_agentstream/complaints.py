@@ -1,16 +1,18 @@
-"""Complaints: what pydantic says of a profile, in sentences for the person who wrote the file."""
+"""Complaints: what pydantic says of a file, in sentences for the person who wrote it."""
 
 from __future__ import annotations
 
 import types
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from pytest_agentstream.dialects.profile import Profile
-from pytest_agentstream.dialects.words import listed, nearest, shown
+from pytest_agentstream.wording import listed, nearest, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
@@ -23,57 +25,76 @@ _KINDS = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
+    "finite_number": "a finite number",
     "tuple_type": "an array",
     "dict_type": "a table",
     "model_type": "a table",
 }
 
 
-def complaints(error: ValidationError) -> list[str]:
-    """Return one sentence for each key that is wrong."""
-    found: dict[str, list[_Complaint]] = {}
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One key that is wrong, dotted as in the file, and what is wrong with it."""
+
+    key: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.words}"
+
+
+def complaints(
+    error: ValidationError, root: type[BaseModel], *, hidden: Collection[str] = ()
+) -> list[Complaint]:
+    """Return one complaint for each key that is wrong in what should have been a `root`.
+
+    `hidden` are keys, in lower case, whose values are not quoted: they may be secrets.
+    """
+    found: dict[str, list[_Part]] = {}
     for detail in error.errors(include_url=False):
-        key, model = _place(detail["loc"])
-        found.setdefault(key, []).append(_parts(key, model, detail))
+        key, model = _place(detail["loc"], root)
+        found.setdefault(key, []).append(_part(key, model, detail, hidden))
     # where a table fits one member of a union but for a key, the others' complaints say nothing
     deepest = [key for key in found if not any(other.startswith(f"{key}.") for other in found)]
-    return [_sentence(found[key]) for key in deepest]
+    return [Complaint(key, _words(found[key])) for key in deepest]
 
 
-class _Complaint(NamedTuple):
+class _Part(NamedTuple):
     found: str
     expected: str
     hint: str = ""
 
 
-def _sentence(parts: list[_Complaint]) -> str:
+def _words(parts: list[_Part]) -> str:
     # a value that fits no member of a union fails once for each: any of them was expected
     wanted = listed(dict.fromkeys(part.expected for part in parts))
     return f"{parts[0].found}; expected {wanted}{''.join(part.hint for part in parts)}"
 
 
-def _parts(key: str, model: type[BaseModel] | None, detail: ErrorDetails) -> _Complaint:
+def _part(
+    key: str, model: type[BaseModel] | None, detail: ErrorDetails, hidden: Collection[str]
+) -> _Part:
     kind, value = detail["type"], detail["input"]
     last = key.rpartition(".")[2]
     if kind == "missing":
-        return _Complaint(f"{key} is missing", _wanted(model, last))
+        return _Part("is missing", _wanted(model, last))
     if kind == "extra_forbidden":
         known = _keys(model)
-        found = f"{key} is no key that is known here"
-        return _Complaint(found, listed(known), nearest(last, known))
-    found = f"{key} is {shown(value)}"
+        return _Part("is no key that is known here", listed(known), nearest(last, known))
+    concealed = any(part.strip('"').lower() in hidden for part in key.split("."))
+    found = "has a value of the wrong kind" if concealed else f"is {shown(value)}"
     context: dict[str, Any] = detail.get("ctx", {})
     match kind:
         case "literal_error" | "enum":
             expected = str(context["expected"]).replace("'", '"')
             choices = [part.strip('" ') for part in expected.replace(" or ", ",").split(",")]
             hint = nearest(value, choices) if isinstance(value, str) else ""
-            return _Complaint(found, expected, hint)
+            return _Part(found, expected, hint)
         case "greater_than":
-            return _Complaint(found, f"a number above {context['gt']:g}")
+            return _Part(found, f"a number above {context['gt']:g}")
         case "greater_than_equal":
-            return _Complaint(found, f"a number not below {context['ge']:g}")
-    return _Complaint(found, _KINDS.get(kind) or detail["msg"])
+            return _Part(found, f"a number not below {context['ge']:g}")
+    return _Part(found, _KINDS.get(kind) or detail["msg"])
 
 
 def _wanted(model: type[BaseModel] | None, key: str) -> str:
@@ -97,13 +118,13 @@ def _field(model: type[BaseModel], key: object) -> str | None:
     return next((n for n, f in model.model_fields.items() if key == (f.alias or n)), None)
 
 
-def _place(loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] | None]:
+def _place(loc: tuple[str | int, ...], root: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
     """Return the dotted key of a location, and the model in which its last part stands.
 
     A location also names the member of a union that was tried, which is no part of the key.
     """
-    here: Any = Profile
-    holder: type[BaseModel] | None = Profile
+    here: Any = root
+    holder: type[BaseModel] | None = root
     dotted = ""
     for part in loc:
         here, tagged = _member(here, part)

@@ -1,0 +1,145 @@
+"""Read a finished run back from every cursor, the wrong ones too: cheap requests that start nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pytest_agentstream.probing import probe
+from pytest_agentstream.verdicts import NotApplicable, NotTested
+
+if TYPE_CHECKING:
+    from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.dialects.reading import Cursor
+    from pytest_agentstream.driving import Driver
+    from pytest_agentstream.observing import Observation
+    from pytest_agentstream.recording import Recording
+
+MOST_CURSORS = 40
+"""Of a longer run the first and the last cursors are read back, and others in between."""
+
+AT_ONCE = 8
+AHEAD = 1000
+MALFORMED = ("not a cursor", "-1", "1e9", "0x10", "१", "../../1", "{}", "9" * 400)
+"""Cursors that no dialect has, frozen: words, signs, other digits, paths, JSON, far too many digits."""
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """One run as first seen, and what came back from each cursor."""
+
+    first: Observation
+    answers: tuple[tuple[Cursor, Recording], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One cursor, as text, and what the server answered to it."""
+
+    cursor: str
+    recording: Recording
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """A run that was asked for with a cursor of another run, and the answer."""
+
+    asked: Observation
+    other: Observation
+    answer: Recording
+
+
+def cursors_of(run: Observation) -> list[Cursor]:
+    """The cursors of a run in the order sent; raises `NotTested` where it has fewer than two."""
+    found = list(dict.fromkeys(cursor for _, cursor in run.identified))
+    if len(found) < 2:
+        raise NotTested(f"`{run.scenario}` sent {len(found)} ids: there is nothing to resume behind")
+    return found
+
+
+async def read_back(client: Driver, run: Observation) -> ReadBack:
+    """Read a run back from its cursors, some at once; a replay is not waited for as long as a run."""
+    cursors = cursors_of(run)
+    step = max(1, -(-len(cursors) // MOST_CURSORS))
+    chosen = sorted({*range(0, len(cursors), step), len(cursors) - 2, len(cursors) - 1})
+    answers: dict[int, Recording] = {}
+    limiter = anyio.CapacityLimiter(AT_ONCE)
+
+    async def ask(number: int) -> None:
+        async with limiter:
+            answers[number] = await client.resume(run, cursors[number].text, **client.replaying)
+
+    async with anyio.create_task_group() as asking:
+        for number in chosen:
+            asking.start_soon(ask, number)
+    return ReadBack(run, tuple((cursors[number], answers[number]) for number in chosen))
+
+
+@probe(consent="read", runs=0)
+async def readback(client: Driver, complete_run: Observation) -> ReadBack:
+    """The finished `complete` run, read back from every cursor."""
+    return await read_back(client, complete_run)
+
+
+@probe(consent="read", runs=0)
+async def crash_readback(client: Driver, crash_run: Observation) -> ReadBack:
+    """The finished `crash` run, read back from every cursor."""
+    return await read_back(client, crash_run)
+
+
+@probe(consent="read", runs=0)
+async def foreign_cursor(
+    client: Driver, complete_run: Observation, dialect: Dialect, long_run: Observation
+) -> TwoRuns:
+    """A finished run, asked for with the cursor of another."""
+    cursors_of(complete_run)
+    other = cursors_of(long_run)
+    return TwoRuns(complete_run, long_run, await client.resume(complete_run, other[0].text, **client.replaying))
+
+
+@probe(consent="fuzz", runs=0)
+async def unusable_cursors(client: Driver, complete_run: Observation) -> list[Answer]:
+    """The finished run, asked for with cursors that nobody ever sent."""
+    cursors_of(complete_run)
+    return [
+        Answer(text, await client.resume(complete_run, text, **client.replaying))
+        for text in MALFORMED
+    ]
+
+
+@probe(consent="read", runs=0)
+async def future_cursor(client: Driver, complete_run: Observation, dialect: Dialect) -> Answer:
+    """The finished run, asked for from a place far ahead of it."""
+    last = cursors_of(complete_run)[-1]
+    if last.number is None:
+        raise NotApplicable(f"the dialect {dialect.name} does not number its cursors")
+    start = last.text.rindex(str(last.number))
+    number = str(last.number + AHEAD)
+    text = last.text[:start] + number + last.text[start + len(str(last.number)) :]
+    return Answer(text, await client.resume(complete_run, text, **client.replaying))
+
+
+@probe(consent="read", runs=0)
+async def same_request(client: Driver, complete_run: Observation) -> Answer:
+    """The start request again, with the middle cursor in Last-Event-ID."""
+    cursors = cursors_of(complete_run)
+    middle = cursors[len(cursors) // 2].text
+    again = await client.resume(complete_run, middle, same_request=True, **client.replaying)
+    return Answer(middle, again)
+
+
+@probe(consent="read", runs=0)
+async def header_and_query(
+    client: Driver, complete_run: Observation, dialect: Dialect
+) -> tuple[Answer, Answer]:
+    """The same cursor in the query alone, and one in the header beside another in the query."""
+    cursors = cursors_of(complete_run)
+    name = dialect.profile.resume.query
+    if name is None:
+        raise NotApplicable(f"the dialect {dialect.name} has no cursor in the query")
+    early, late = cursors[len(cursors) // 3].text, cursors[2 * len(cursors) // 3].text
+    alone = await client.resume(complete_run, None, query={name: early}, **client.replaying)
+    beside = await client.resume(complete_run, late, query={name: early}, **client.replaying)
+    return Answer(early, alone), Answer(late, beside)

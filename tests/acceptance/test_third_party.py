@@ -1,0 +1,143 @@
+"""The suite's verdicts on servers that this project did not write are the true ones."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Judge = Callable[[str, str | None], Any]
+    Line = Mapping[str, str]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CASES = (
+    pytest.param(
+        "agent-event-stream", "agentstream.toml", ["verdicts.toml"], id="agent-event-stream"
+    ),
+    pytest.param(
+        "agent-event-stream",
+        "agentstream-forget-done.toml",
+        ["verdicts.toml", "verdicts-forget-done.toml"],
+        id="agent-event-stream-forget-done",
+    ),
+    pytest.param("plain-fastapi", "agentstream.toml", ["verdicts.toml"], id="plain-fastapi"),
+)
+RED = {"failed", "control broken", "error"}
+
+
+def expected_lines(example: str, files: list[str], judged: Mapping[str, Any]) -> dict[str, Line]:
+    """The checked-in lines by slug; a family stands for every judged requirement in it."""
+    found: dict[str, Line] = {}
+    for file in files:
+        table = tomllib.loads((EXAMPLES / example / file).read_text(encoding="utf-8"))["verdicts"]
+        for name, line in table.items():
+            members = [slug for slug in judged if slug.startswith(name.removesuffix("*"))]
+            slugs = members if name.endswith(".*") and members else [name]
+            found |= dict.fromkeys(slugs, line)
+    return found
+
+
+def shown(slug: str, line: Line, result: Mapping[str, Any] | None) -> str:
+    """A checked-in line, or what the suite found in the words of that line."""
+    if result is None:
+        parts = [line["verdict"], line.get("by", ""), line.get("says", ""), line.get("also", "")]
+    else:
+        said = f"{result['reason']} {result['actual']}".strip()
+        also = " ".join(result["also"])
+        parts = [result["verdict"], result["blocked_by"]]
+        parts.append(line["says"] if "says" in line and line["says"] in said else "")
+        parts.append(line["also"] if "also" in line and line["also"] in also else "")
+    return f"{slug}: {' | '.join(part for part in parts if part)}"
+
+
+@pytest.mark.parametrize(("example", "config", "files"), CASES)
+def test_verdicts(judged: Judge, example: str, config: str, files: list[str]) -> None:
+    """Every verdict, with its cause and reason, is the one that the bytes of the server demand."""
+    found = judged(example, config)
+    expected = expected_lines(example, files, found.results)
+    wanted = [shown(slug, expected[slug], None) for slug in sorted(expected)]
+    came = [
+        shown(slug, expected.get(slug, {}), result)
+        for slug, result in sorted(found.results.items())
+    ]
+    if wanted != came:
+        difference = "\n".join(
+            difflib.unified_diff(wanted, came, " and ".join(files), "the suite", n=0, lineterm="")
+        )
+        changed = [slug for slug in found.results if f"\n+{slug}:" in difference]
+        reasons = [
+            f"{slug}: {found.results[slug]['reason']} {found.results[slug]['actual']}"
+            for slug in changed
+        ]
+        text = "\n".join([difference, "", *reasons] if changed else [difference, "", found.output])
+        pytest.fail(f"examples/{example}, {config}: other verdicts\n{text}", pytrace=False)
+
+
+@pytest.mark.parametrize(("example", "config", "files"), CASES)
+def test_exit_code(judged: Judge, example: str, config: str, files: list[str]) -> None:
+    """A server that fails a MUST makes the command fail, with as many failures as the list has."""
+    found = judged(example, config)
+    expected = expected_lines(example, files, found.results)
+    red = sum(line["verdict"] in RED for line in expected.values())
+    assert found.code == 1, found.output
+    assert f"{red} failed" in found.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("example", "config", "files"), CASES)
+def test_crash_is_shown_once_with_its_bytes(
+    judged: Judge, example: str, config: str, files: list[str]
+) -> None:
+    """The crash is one finding: it shows the last event and the cut, and what the cut entails."""
+    del files
+    found = judged(example, config)
+    finding = section(found.output, "terminal.on-crash")
+    assert re.search(r'< .*data: \{"(text|content)": .*\(bytes \d+-\d+\)', finding), finding
+    assert re.search(r"! \d+\.\d+ s  \(the body was cut: ", finding), finding
+    assert '{"message": "crash' in finding, finding
+    assert "Also         http.terminated-body" in finding, finding
+    assert found.results["http.terminated-body"]["verdict"] == "met"
+    caused = [
+        slug for slug, one in found.results.items() if one["blocked_by"] == "terminal.on-crash"
+    ]
+    assert caused, "what a crash entails is blocked by it"
+
+
+def section(output: str, slug: str) -> str:
+    """The finding of one requirement, as the command prints it."""
+    _, _, rest = output.partition(f"{slug} (MUST")
+    finding, _, _ = rest.partition("\n__")
+    return finding.partition("\n==")[0]
+
+
+def test_forgotten_terminal_is_shown_with_its_bytes(judged: Judge) -> None:
+    """A run without a terminal shows its last event, its clean end, and the client it misleads."""
+    found = judged("agent-event-stream", "agentstream-forget-done.toml")
+    finding = section(found.output, "terminal.success-said")
+    assert re.search(r"< event: token\\ndata: .*\(bytes \d+-248\)", finding), finding
+    assert re.search(r"! \d+\.\d+ s  \(the body ended, complete", finding), finding
+    assert "agent-stream's client" in finding, finding
+
+
+def test_planted_secret_is_in_the_log_alone(judged: Judge) -> None:
+    """The exception with the planted secret was really raised: the server's own log has it."""
+    found = judged("agent-event-stream", "agentstream.toml")
+    assert "boom mid-stream: secret-path=/srv/app" in found.log
+    assert "boom before the first event: secret-path=/srv/app" in found.log
+
+
+@pytest.mark.parametrize("example", ["agent-event-stream", "plain-fastapi"])
+def test_without_configuration(judged: Judge, example: str) -> None:
+    """A URL alone is enough: the dialect is detected, nothing is red, crashes are not tested."""
+    found = judged(example, None)
+    dialect = {"plain-fastapi": "generic-data"}.get(example, example)
+    assert found.code == 0, found.output
+    assert f"dialect {dialect} (detected)" in found.output
+    assert found.results["terminal.on-crash"]["verdict"] == "not tested"
+    assert "[tool.agentstream.scenarios] crash = { json = " in found.output
