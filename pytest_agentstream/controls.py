@@ -112,6 +112,8 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
     match name:
         case "silence":
             planted = Scenario(seconds=max(h * SILENCE_NEEDED * 1.05, 0.1))
+        case "pauses":
+            planted = Scenario(pause=0.2)
         case "slow-start" | "tools":
             planted = Scenario(seconds=max(h * 2.5, 0.1))
         case "crash":
@@ -134,8 +136,13 @@ def header_value(name: str, planted: Scenario) -> str:
     parameters: dict[str, object] = {}
     if name in _KINDS:
         parameters["kind"] = _KINDS[name]
-    for key in ("seconds", "secret", "marker"):
-        value = getattr(planted, key)
+    for key, field in (
+        ("seconds", "seconds"),
+        ("seconds", "pause"),
+        ("secret", "secret"),
+        ("marker", "marker"),
+    ):
+        value = getattr(planted, field)
         if value is not None:
             parameters[key] = f"{value:g}" if isinstance(value, float) else value
     written = [f"{key}={value}" for key, value in parameters.items()]

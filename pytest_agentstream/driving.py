@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,11 +14,15 @@ from pytest_agentstream.controls import Control, control_of
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
+from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.retrying import parse_retry_after
+from pytest_agentstream.setting_up import SetupFailed
 from pytest_agentstream.templates import TemplateError, render
 from pytest_agentstream.verdicts import NotTested, ServerGone
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from pytest_agentstream.client import Client
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
@@ -25,24 +30,36 @@ if TYPE_CHECKING:
     from pytest_agentstream.wire import Block
 
 THROTTLED = frozenset({429, 503})
+PROVOKED = ("crash", "fail")
+"""Scenarios, by how they begin, to which a 503 is an answer and no sign of overload."""
+
 PATIENCE = 3
 REPLAY_LIMIT = 10.0
+"""Seconds; a finished run is read back sooner than a run is waited for."""
+
 LONGEST_PAUSE = 10.0
+"""Seconds; a Retry-After beyond it is cut to it."""
+
+GIVEN = frozenset({"uuid", "prompt"})
+"""What templates know without any setup step; no secrets."""
 
 
 @dataclass
 class Ledger:
     """What a session did to the server under test: runs started, in order, and whether it is gone.
 
-    `limit` is the most runs that may be started, or None.
+    `limit` is the most runs that may be started, or None. `redact` learns every credential that was
+    sent or received. Once `throttled`, runs are started one at a time.
     """
 
     limit: int | None = None
+    redact: Redactor = field(default_factory=Redactor)
     observations: list[Observation] = field(default_factory=list)
     others: list[Recording] = field(default_factory=list)
     started: int = 0
     throttled: int = 0
     gone: str = ""
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
@@ -57,9 +74,28 @@ class Ledger:
 
     def keep(self, run: Run, dialect: Dialect, control: Control) -> Observation:
         with self._lock:
+            self.redact.learn(value for name, value in run.captured if name not in GIVEN)
+            self.redact.learn_from(run.exchanges)
             made = Observation(run, dialect, control.scenario, len(self.observations) + 1)
             self.observations.append(made)
             return made
+
+    def note(self, recording: Recording) -> None:
+        """Keep an exchange that is part of no run."""
+        with self._lock:
+            self.redact.learn_from([recording])
+            self.others.append(recording)
+
+    def lose(self, asker: str, recording: Recording) -> bool:
+        """Take note that the server is gone; tell whether this probe is the first to see it."""
+        with self._lock:
+            if self.gone:
+                return False
+            self.gone = (
+                "the server under test stopped accepting connections; "
+                f"first seen by the probe `{asker}` ({recording.end.detail})"
+            )
+            return True
 
     def place_of(self, recording: Recording) -> tuple[int, int] | None:
         """The run and exchange numbers of a recording, both from 1, or None for a lone request."""
@@ -84,6 +120,7 @@ class Driver:
         self._dialect = dialect
         self._ledger = ledger
         self._asker = asker
+        self._has_turn = False
 
     @property
     def interval(self) -> float | None:
@@ -93,6 +130,16 @@ class Driver:
         """How the scenario is asked for; raises `NotTested` where there is no way."""
         return control_of(self._target, scenario, self.interval)
 
+    async def first_run(self) -> Observation:
+        """Start the preflight's run and follow it; whatever is answered is taken as it is.
+
+        Raises `NotTested` above the limit of runs, and what `Client.run` raises.
+        """
+        control = self.control("complete")
+        self._ledger.begin()
+        run = await self._client.run("complete", control.scenario, control.name)
+        return self._ledger.keep(run, self._dialect, control)
+
     async def run(self, scenario: str, **options: Any) -> Observation:
         """Start one run and follow it to its end as a client would, reconnecting where that is right.
 
@@ -101,25 +148,47 @@ class Driver:
         and `ServerGone` once it does not accept connections any more.
         """
         control = self.control(scenario)
+        overload = THROTTLED - {503} if scenario.startswith(PROVOKED) else THROTTLED
         for attempt in range(1, PATIENCE + 1):
-            self._stop_if_gone()
-            self._ledger.begin()
-            run = await self._client.run(scenario, control.scenario, control.name, **options)
-            self._notice(run.last)
-            if run.first.head is None:
+            async with self._turn():
                 self._stop_if_gone()
-            if run.first.status not in THROTTLED or attempt == PATIENCE:
-                break
+                self._ledger.begin()
+                run = await self._started(scenario, control, options)
+            if run.first.status not in overload:
+                return self._ledger.keep(run, self._dialect, control)
+            self._ledger.note(run.first)
             self._ledger.throttled += 1
-            after = run.first.head.value("retry-after") if run.first.head else None
-            hint = parse_retry_after(after) if after else None
-            await anyio.sleep(min(attempt if hint is None else hint, LONGEST_PAUSE))
-        if run.first.status in THROTTLED:
-            raise NotTested(
-                f"the server answered {run.first.status} to `{scenario}` {PATIENCE} times",
-                "slow down: --agentstream-concurrency 1",
-            )
-        return self._ledger.keep(run, self._dialect, control)
+            if attempt < PATIENCE:
+                await anyio.sleep(_pause(run.first, attempt))
+        raise NotTested(
+            f"the server answered {run.first.status} to `{scenario}` {PATIENCE} times",
+            "slow down: --agentstream-concurrency 1",
+        )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn, once the server has been overloaded; one probe has one turn."""
+        if not self._ledger.throttled or self._has_turn:
+            yield
+            return
+        async with self._ledger.turn:
+            self._has_turn = True
+            try:
+                yield
+            finally:
+                self._has_turn = False
+
+    async def _started(self, scenario: str, control: Control, options: dict[str, Any]) -> Run:
+        try:
+            run = await self._client.run(scenario, control.scenario, control.name, **options)
+        except SetupFailed as failure:
+            self._ledger.note(failure.recording)
+            raise NotTested(str(failure), "mend that step: [[tool.agentstream.setup]]") from None
+        if run.last.end.kind is EndKind.REFUSED:
+            first = self._ledger.lose(self._asker, run.last)
+            if not first or run.first.head is None:
+                self._stop_if_gone()
+        return run
 
     async def start(self, control: Control, **options: Any) -> Recording:
         """Send one start request, which may well be refused, and record that one exchange."""
@@ -130,7 +199,7 @@ class Driver:
         )
 
     def unique(self) -> str:
-        """A text that no other request of any session has."""
+        """Return a text that no other request of any session has."""
         return uuid4().hex
 
     async def run_and_answer(self, scenario: str) -> Observation:
@@ -195,18 +264,19 @@ class Driver:
         return self._noted(await self._client.request(method, path, **options))
 
     def _noted(self, recording: Recording) -> Recording:
-        self._notice(recording)
+        if recording.end.kind is EndKind.REFUSED:
+            self._ledger.lose(self._asker, recording)
         self._stop_if_gone()
-        self._ledger.others.append(recording)
+        self._ledger.note(recording)
         return recording
-
-    def _notice(self, recording: Recording) -> None:
-        if recording.end.kind is EndKind.REFUSED and self._ledger.started > 1:
-            self._ledger.gone = self._ledger.gone or (
-                f"the server under test stopped accepting connections; "
-                f"first seen by the probe `{self._asker}` ({recording.end.detail})"
-            )
 
     def _stop_if_gone(self) -> None:
         if self._ledger.gone:
             raise ServerGone(f"server gone: {self._ledger.gone}", "see its log for why it ended")
+
+
+def _pause(recording: Recording, attempt: int) -> float:
+    """Seconds to wait: what the server asks for, or one more each time."""
+    after = recording.head.value("retry-after") if recording.head else None
+    hint = parse_retry_after(after) if after else None
+    return min(attempt if hint is None else hint, LONGEST_PAUSE)

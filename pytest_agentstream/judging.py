@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,9 +23,10 @@ from pytest_agentstream.verdicts import (
     Outcome,
     Verdict,
 )
+from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pytest_agentstream.cases import Case
     from pytest_agentstream.dialects import Dialect
@@ -40,10 +40,10 @@ LONGEST_TEXT = 600
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What came out for one requirement, ready for every report; all texts are redacted and escaped.
+    """What came out for one requirement, ready for every report: redacted, escaped, capped.
 
-    `reason` says why in one sentence, `option` what would make it testable, `blocked_by` the slug of
-    the root cause, `wire` the recording lines.
+    `reason` says why in one sentence, `option` what would make it testable, `blocked_by` the slug
+    of the root cause, `wire` the recording lines.
     """
 
     slug: str
@@ -118,7 +118,8 @@ class Judge:
     ledger: Ledger
     redact: Redactor
     _known: dict[str, CaseResult] = field(default_factory=dict)
-    _broken: dict[str, str] = field(default_factory=dict)
+    _broken: dict[str, str] = field(default_factory=dict)  # scenario -> the case that found it
+    _on_broken: dict[str, str] = field(default_factory=dict)  # case -> the scenario it rests on
     _judging: list[str] = field(default_factory=list)
 
     def judge(self, case: Case) -> CaseResult:
@@ -135,17 +136,37 @@ class Judge:
         return self._known[case.slug]
 
     def _judge(self, case: Case) -> CaseResult:
+        why = self.dialect.not_applicable(case.slug)
+        if why is not None:
+            return self._make(case, Verdict.NOT_APPLICABLE, reason=why)
+        blocker = self._blocker(case)
+        if blocker is not None:
+            return blocker
+        try:
+            return self._attempt(case)
+        except InDoubt as doubt:
+            first = doubt
+        # a time within our own lag: probe once more, alone; still in doubt is our error
+        try:
+            self.results.again(probes_of(case).values())
+            return self._attempt(case)
+        except InDoubt as second:
+            reason = f"in doubt twice, for our own lag: {first}; then {second}"
+        except ProbeError as error:
+            reason = f"in doubt ({first}), and it could not be probed again: {error}"
+        return self._make(case, Verdict.ERROR, reason=reason)
+
+    def _attempt(self, case: Case) -> CaseResult:
+        """The result of one look at what the probes have; raises `InDoubt`."""
         values: dict[str, object] = {}
         try:
-            self._check_applies(case)
-            blocker = self._blocker(case)
-            if blocker is not None:
-                return blocker
             for name, probe in probes_of(case).items():
                 values[name] = self.results.result(probe)
-            self._run(case, values)
-        except InDoubt as first:
-            return self._retry(case, first)
+            self._check_sample(case, values)
+            known = {"target": self.target, "dialect": self.dialect, **values}
+            case.check(**{name: known[name] for name in case.parameters})
+        except InDoubt:
+            raise
         except Outcome as outcome:
             return self._outcome(case, outcome, values)
         except ProbeError as error:
@@ -154,41 +175,20 @@ class Judge:
             return self._make(case, Verdict.ERROR, reason=_broke(case, error), values=values)
         return self._make(case, Verdict.MET, values=values)
 
-    def _run(self, case: Case, values: Mapping[str, object]) -> None:
-        self._check_sample(case, values)
-        known = {"target": self.target, "dialect": self.dialect, **values}
-        case.check(**{name: known[name] for name in case.parameters})
-
-    def _retry(self, case: Case, first: InDoubt) -> CaseResult:
-        """A time within our own lag: probe once more, alone; still in doubt is our error."""
-        probes = probes_of(case)
-        values: dict[str, object] = {}
-        try:
-            self.results.again(probes.values())
-            values = {name: self.results.result(probe) for name, probe in probes.items()}
-            self._run(case, values)
-        except InDoubt as second:
-            reason = f"in doubt twice, for our own lag: {first}; then {second}"
-            return self._make(case, Verdict.ERROR, reason=reason, values=values)
-        except Outcome as outcome:
-            return self._outcome(case, outcome, values)
-        except ProbeError as error:
-            return self._make(case, Verdict.ERROR, reason=str(error), values=values)
-        return self._make(case, Verdict.MET, values=values)
-
-    def _check_applies(self, case: Case) -> None:
-        why = self.dialect.not_applicable(case.slug)
-        if why is not None:
-            raise NotApplicable(why)
-
     def _blocker(self, case: Case) -> CaseResult | None:
         for slug in case.requirement.presupposes:
+            if slug not in self.catalogue:
+                raise LookupError(
+                    f"{case.slug} presupposes {slug}, which no case has{nearest(slug, self.catalogue)}"
+                )
             before = self.judge(self.catalogue[slug])
             if before.verdict in UNSOUND:
                 root = before.blocked_by or before.slug
                 return self._make(
                     case, Verdict.BLOCKED, reason=f"blocked by {root}", blocked_by=root
                 )
+            if slug in self._on_broken:
+                return self._untestable(case, self._on_broken[slug])
         return None
 
     def _check_sample(self, case: Case, values: Mapping[str, object]) -> None:
@@ -199,7 +199,7 @@ class Judge:
                 seen = ", ".join(sorted({run.scenario for run in runs})) or "none"
                 raise NotTested(
                     f"needs at least {least} {kind} and saw {most} (scenarios: {seen})",
-                    "map a scenario that sends more",
+                    f"map a scenario whose run has at least {least} {kind}",
                 )
 
     def _outcome(self, case: Case, outcome: Outcome, values: Mapping[str, object]) -> CaseResult:
@@ -221,16 +221,21 @@ class Judge:
     def _control(
         self, case: Case, broken: ControlBroken, values: Mapping[str, object]
     ) -> CaseResult:
-        first = self._broken.setdefault(broken.scenario, case.slug)
-        if first != case.slug:
-            reason = f"the control of `{broken.scenario}` is broken, see {first}"
-            option = f"mend the mapping of `{broken.scenario}`"
-            return self._make(case, Verdict.NOT_TESTED, reason=reason, option=option)
+        if self._broken.setdefault(broken.scenario, case.slug) != case.slug:
+            return self._untestable(case, broken.scenario)
+        self._on_broken[case.slug] = broken.scenario
         finding = Finding(broken.expected, broken.actual, recording=broken.recording)
         reason = f"the control of `{broken.scenario}` does not do what it says"
         return self._make(
             case, Verdict.CONTROL_BROKEN, reason=reason, finding=finding, values=values
         )
+
+    def _untestable(self, case: Case, scenario: str) -> CaseResult:
+        """Not tested, since it rests on a control that was found to be broken."""
+        self._on_broken[case.slug] = scenario
+        reason = f"the control of `{scenario}` is broken, see {self._broken[scenario]}"
+        option = f"mend the mapping: [tool.agentstream.scenarios] {scenario} = …"
+        return self._make(case, Verdict.NOT_TESTED, reason=reason, option=option)
 
     def _make(
         self,

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
 from pytest_agentstream.dialects import builtin_names
-from pytest_agentstream.evidence import fit, heading
+from pytest_agentstream.evidence import WIDTH, cap, escape, fit, heading
 from pytest_agentstream.recording import EndKind, Phase
+from pytest_agentstream.requesting import REDIRECTS
 
 if TYPE_CHECKING:
     from pytest_agentstream.evidence import Numbering
     from pytest_agentstream.observing import Observation
-    from pytest_agentstream.recording import Recording
+    from pytest_agentstream.recording import Head, Recording
     from pytest_agentstream.redaction import Redactor
+    from pytest_agentstream.setting_up import SetupFailed
 
 SHOWN = 300
+"""Bytes of an answer that are quoted, in at most MOST_LINES lines."""
+
+MOST_LINES = 6
 
 
 class PreflightFailed(Exception):
-    """The suite cannot begin; the text says what was sent, what came, and which setting to change."""
+    """The suite can't begin; the text says what was sent, what came, and which setting to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,44 +45,76 @@ def check(seen: Observation, numbering: Numbering, redact: Redactor) -> None:
 
 def refusal_of(recording: Recording, events: int) -> Refusal | None:
     """Why an answer is no stream that can be judged, or None where it is one."""
-    if recording.head is None:
+    head = recording.head
+    if head is None:
         return _unanswered(recording)
-    status = recording.head.status
-    if not 200 <= status < 300:
-        return _REFUSED.get(status) or _refused_otherwise(status)
-    media = (recording.head.value("content-type") or "no content type").split(";")[0].strip()
+    if head.status in REDIRECTS and head.value("location") is not None:
+        return _redirected(recording, head)
+    if not 200 <= head.status < 300:
+        return _REFUSED.get(head.status) or _refused_otherwise(head.status)
     if events:
         return None
-    if media.lower() in {"text/html", "application/xhtml+xml"}:
-        return Refusal(f"it answered {status} with an HTML page, not a stream", _URL)
-    if "json" in media.lower():
-        return Refusal(f"it answered {status} with {media}, not a stream", _STREAMING)
+    said = f"it answered {head.status}"
+    media = (head.value("content-type") or "no content type").split(";")[0].strip().lower()
+    if media in {"text/html", "application/xhtml+xml"}:
+        return Refusal(f"{said} with an HTML page, not a stream", _URL)
+    if "json" in media:
+        return Refusal(f"{said} with {media}, not a stream", _STREAMING)
     if recording.end.kind is EndKind.TIMEOUT:
-        return Refusal(
-            f"it answered {status} and then sent no event for {recording.end.at:.1f} s", _PATIENCE
-        )
+        return Refusal(f"{said} and then sent no event for {recording.end.at:.1f} s", _PATIENCE)
+    if not recording.ended_cleanly:
+        return Refusal(f"{said} and broke off before the first event", _LOG)
     if not recording.body:
-        return Refusal(f"it answered {status} with an empty body", _BODY)
-    return Refusal(f"it answered {status} ({media}), and nothing in its body is an event", _DIALECT)
+        return Refusal(f"{said} with an empty body", _BODY)
+    if media == "text/event-stream" and not any(block.lines for block in recording.blocks):
+        return Refusal(f"{said} with an event stream of comments, and no event", _BODY)
+    return Refusal(f"{said} ({media}), and nothing in its body is an event", _DIALECT)
 
 
 def describe(refusal: Refusal, recording: Recording, numbering: Numbering, redact: Redactor) -> str:
     """The refusal as people read it: sent, got, and the setting."""
-    lines = [
-        f"agentstream preflight: {refusal.why}",
-        f"  Sent  {heading(recording, numbering, redact)}",
-        f"  To    {redact(recording.request.url)}",
-    ]
+    got: list[str] = []
     if recording.head is not None:
         head = recording.head
         media = head.value("content-type") or "no content type"
-        lines.append(f"  Got   {escape(redact(f'{head.status} {head.reason}, {media}'))}")
-        words = recording.body[:SHOWN].decode("utf-8", "replace")
-        lines += [f"        {cap(escape(redact(line)))}" for line in words.splitlines()[:6] if line]
+        got.append(fit(f"{head.status} {head.reason}, {media}", redact))
+        words = redact.beginning(recording.body, SHOWN)
+        got += [cap(escape(line)) for line in words.splitlines() if line.strip()][:MOST_LINES]
     elif recording.end.detail:
-        lines.append(f"  Got   {escape(redact(recording.end.detail))}")
-    lines.append("  Set   " + refusal.setting.replace("\n", "\n        "))
-    return "\n".join(lines)
+        got.append(fit(recording.end.detail, redact))
+    return "\n".join(
+        [
+            f"agentstream preflight: {fit(refusal.why, redact, 2 * WIDTH)}",
+            f"  Sent  {heading(recording, numbering, redact)}",
+            f"  To    {fit(recording.request.url, redact, 2 * WIDTH)}",
+            *(f"  {'Got' if number == 0 else '':<6}{line}" for number, line in enumerate(got)),
+            "  Set   " + refusal.setting.replace("\n", "\n        "),
+        ]
+    )
+
+
+def unsent(why: str, setting: str, redact: Redactor) -> PreflightFailed:
+    """That the first run could not even be asked for."""
+    return PreflightFailed(
+        f"agentstream preflight: the first run could not be asked for\n"
+        f"  Why   {fit(why, redact, 4 * WIDTH)}\n"
+        f"  Set   {fit(setting, redact, 4 * WIDTH)}"
+    )
+
+
+def setup_failed(failure: SetupFailed, redact: Redactor, numbering: Numbering) -> PreflightFailed:
+    """That a setup step was refused, or that its answer lacks what is to be captured."""
+    recording = failure.recording
+    refused = recording.head is None or not 200 <= recording.head.status < 300
+    refusal = refusal_of(recording, 1) if refused else None
+    if refusal is None:
+        refusal = Refusal(str(failure), "what to capture, and where: capture = { … }")
+    step = f"{recording.request.method} {urlsplit(recording.request.url).path}"
+    named = Refusal(
+        f"the setup step `{step}` failed: {refusal.why}",
+        f"in [[tool.agentstream.setup]], or beside it: {refusal.setting}",
+    )
+    return PreflightFailed(describe(named, recording, numbering, redact))
 
 
 def undetected(
@@ -96,6 +134,10 @@ def undetected(
 _URL = (
     "the start endpoint of your server, for instance\n"
     "--agentstream-url http://127.0.0.1:8000/chat"
+)
+_SCHEME = (
+    "the start endpoint of your server, with https:// where it speaks TLS, for instance\n"
+    "--agentstream-url https://localhost:8443/chat"
 )
 _BODY = (
     "what your server wants to be sent, under the names that it uses, for instance:\n"
@@ -127,7 +169,9 @@ _PATIENCE = (
     "head = 120\n"
     "first_event = 120"
 )
-_SLOWER = "nothing here: wait until the server takes runs again, then try --agentstream-concurrency 1"
+_SLOWER = (
+    "nothing here: wait until the server takes runs again, then try\n--agentstream-concurrency 1"
+)
 _LOG = "nothing here: the server's own log says why it failed"
 
 _REFUSED = {
@@ -141,6 +185,16 @@ _REFUSED = {
     429: Refusal("it is asked too much already (429)", _SLOWER),
     503: Refusal("it takes no runs now (503)", _SLOWER),
 }
+
+
+def _redirected(recording: Recording, head: Head) -> Refusal:
+    """A redirect that was not followed: to another origin, or one that a POST does not survive."""
+    location = head.value("location") or ""
+    url = urljoin(recording.request.url, location)
+    return Refusal(
+        f"it redirects to {location} ({head.status}), where the suite does not follow",
+        f"the start endpoint itself, if that is your server:\n--agentstream-url {escape(url)}",
+    )
 
 
 def _refused_otherwise(status: int) -> Refusal:
@@ -167,8 +221,12 @@ def _unanswered(recording: Recording) -> Refusal:
         case EndKind.TIMEOUT if end.phase is Phase.CONNECT:
             return Refusal(f"no connection within {end.at:.1f} s", _URL)
         case EndKind.TIMEOUT:
-            return Refusal(f"it accepted the request and said nothing for {end.at:.1f} s", _PATIENCE)
+            return Refusal(
+                f"it accepted the request and said nothing for {end.at:.1f} s", _PATIENCE
+            )
         case EndKind.PROTOCOL:
-            return Refusal("what it answered is not HTTP", _URL)
+            return Refusal("what it answered is not HTTP", _SCHEME)
+        case EndKind.CUT | EndKind.RESET:
+            return Refusal("it closed the connection without an answer", _SCHEME)
         case _:
             return Refusal(f"the exchange ended without an answer ({end.kind})", _URL)

@@ -49,10 +49,10 @@ class Redactor:
     def beginning(self, data: str | bytes, length: int) -> str:
         """The first `length` characters, or bytes, redacted; a secret cut there does not show."""
         reach = length + self._longest
-        if isinstance(data, str):
-            return "".join(_pieces(self._text, data, length, reach, REDACTED))
-        pieces = _pieces(self._bytes, data, length, reach, REDACTED.encode())
-        return b"".join(pieces).decode("utf-8", "replace")
+        if isinstance(data, bytes):
+            pieces = _pieces(self._bytes, data, length, reach, REDACTED.encode())
+            return b"".join(pieces).decode("utf-8", "replace")
+        return "".join(_pieces(self._text, data, length, reach, REDACTED))
 
     def header(self, name: str, value: str) -> str:
         """A header's value, unless the header is made to carry credentials."""
@@ -160,9 +160,11 @@ def _pieces(
     for found in pattern.finditer(data, 0, reach):
         if found.start() >= length:
             break
-        kept += [data[done : found.start()], mark]
+        kept.append(data[done : found.start()])
+        kept.append(mark)
         done = found.end()
-    return [*kept, data[done : max(done, length)]]
+    kept.append(data[done : max(done, length)])
+    return kept
 
 
 def _stars(found: re.Match[bytes]) -> bytes:

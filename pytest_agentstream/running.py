@@ -18,7 +18,6 @@ from pytest_agentstream.dialects import load as load_dialect
 from pytest_agentstream.wording import nearest
 from pytest_agentstream.jsonl import write_recordings
 from pytest_agentstream.judging import CaseResult, below, planned
-from pytest_agentstream.preflight import PreflightFailed
 from pytest_agentstream.process import REFERENCE, reference_server
 from pytest_agentstream.reports.json_file import write_json
 from pytest_agentstream.reports.plan import plan_lines
@@ -133,7 +132,7 @@ class Running:
     @property
     def _is_idle(self) -> bool:
         """Whether pytest only shows what it would run, so that nothing may be sent."""
-        names = ("collectonly", "setupplan", "setuponly")
+        names = ("collectonly", "setupplan", "setuponly", "agentstream_plan")
         return any(self.config.getoption(name, False) for name in names)
 
     # -- items -------------------------------------------------------------------------------
@@ -161,7 +160,7 @@ class Running:
         cases = [one.case for one in item.session.items if isinstance(one, CaseItem)]
         try:
             self.session.begin(cases)
-        except PreflightFailed as failure:
+        except Exception as failure:  # refused by the server, or our own
             self.facts.preflight = str(failure)
             item.session.shouldfail = "the preflight failed, no case was judged"
             raise
@@ -215,7 +214,9 @@ class Running:
         if cases and not self._is_idle and not elsewhere and not session.testsfailed:
             try:
                 self.session.begin(cases)
-            except PreflightFailed:
+            except pytest.UsageError:
+                raise
+            except Exception:
                 return None  # the first item reports it
             terminal = self.config.pluginmanager.getplugin("terminalreporter")
             if terminal is not None:
@@ -247,7 +248,7 @@ class Running:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.words is None and not self.results:
+        if self._is_idle or (self.words is None and not self.results):
             return
         write_summary(terminalreporter, self.results, self.facts, catalogue())
         if self._loaded is not None and self._loaded.settings.report is not None:

@@ -15,6 +15,7 @@ from pytest_agentstream.lag import LagMeter
 from pytest_agentstream.probing import Consent, Probe
 from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.scheduling import Scheduler
+from pytest_agentstream.setting_up import SetupFailed
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
@@ -24,18 +25,22 @@ if TYPE_CHECKING:
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.judging import CaseResult
     from pytest_agentstream.observing import Observation
+    from pytest_agentstream.recording import Run
     from pytest_agentstream.settings import Loaded
 
 ALWAYS_ALLOWED = frozenset({Consent.READ, Consent.START})
 MARGIN = 10.0
 PREFLIGHT = "preflight"
+DETECTION = "detection"
 ANY = "agent-event-stream"
-"""The dialect in which the first answer is asked for where none is named: its start is the plainest."""
+"""The dialect in which is asked where none is named: its start request is the plainest."""
+
+SETTINGS = "the url, headers, setup and scenarios in [tool.agentstream]"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedProbe:
-    """One line of the plan: a probe, how many runs it starts, of which class, how long at the most."""
+    """One line of the plan: a probe, its runs and their class, and how many seconds it may take."""
 
     name: str
     consent: Consent
@@ -55,8 +60,8 @@ class Session:
         self.loaded = loaded
         self.target = loaded.settings
         self.catalogue = catalogue
-        self.ledger = Ledger(limit=loaded.settings.max_runs)
         self.redact = Redactor(loaded.secrets)
+        self.ledger = Ledger(loaded.settings.max_runs, self.redact)
         self.detected = self.target.dialect is None
         self.scheduler = Scheduler(self, concurrency=self.target.concurrency)
         self.lag = LagMeter()
@@ -88,7 +93,9 @@ class Session:
 
     def plan(self, cases: Iterable[Case]) -> list[PlannedProbe]:
         """What judging the cases would start, preflight first; sends nothing."""
-        lines = [PlannedProbe(PREFLIGHT, Consent.START, ("complete",), 1, self._bound("complete"))]
+        first = [DETECTION, PREFLIGHT] if self._dialect is None else [PREFLIGHT]
+        bound = self._bound("complete")
+        lines = [PlannedProbe(name, Consent.START, ("complete",), 1, bound) for name in first]
         for one in planned(self._applicable(cases), self.catalogue):
             if not one.runs or not all(map(self._has_control, one.scenarios)):
                 continue
@@ -129,6 +136,10 @@ class Session:
         if self._judge is None:
             raise preflight.PreflightFailed("the session has ended")
         return self._judge.judge(case)
+
+    def recorded(self) -> list[Run]:
+        """Every run so far, in order, without its secrets: fit to be written to a file."""
+        return [self.redact.run(seen.run) for seen in self.ledger.observations]
 
     def close(self) -> None:
         self.scheduler.close()
@@ -185,34 +196,49 @@ class Session:
             return ""
         return f"probes of the class `{probe.consent}` need consent beyond loopback"
 
+    @property
+    def _interval(self) -> float | None:
+        promised = self._dialect.profile.heartbeat.interval if self._dialect else None
+        return self.target.heartbeat or promised
+
     def _has_control(self, scenario: str) -> bool:
         try:
-            control_of(self.target, scenario, self.target.heartbeat)
+            control_of(self.target, scenario, self._interval)
         except NotTested:
             return False
         return True
 
     def _bound(self, scenario: str) -> float:
         try:
-            control = control_of(self.target, scenario, self.target.heartbeat)
+            control = control_of(self.target, scenario, self._interval)
         except NotTested:
             return 0.0
         return (control.scenario.seconds or 0.0) + self.target.timeouts.end
 
     async def _preflight(self) -> None:
-        if self._dialect is None:
-            self._dialect = await self._detect()
-        seen = await self.driver(PREFLIGHT).run("complete")
+        try:
+            if self._dialect is None:
+                self._dialect = await self._detect()
+            seen = await self.driver(PREFLIGHT).first_run()
+        except SetupFailed as failure:
+            self.redact.learn_from([failure.recording])
+            raise preflight.setup_failed(failure, self.redact, self.ledger) from None
+        except NotTested as outcome:
+            raise preflight.unsent(outcome.why, outcome.option, self.redact) from None
+        except ValueError as error:  # ForeignOrigin, TemplateError, UnsendableRequest, ca_file
+            raise preflight.unsent(str(error), SETTINGS, self.redact) from None
         preflight.check(seen, self.ledger, self.redact)
         self._first = seen
 
     async def _detect(self) -> Dialect:
         """Tell the dialect from a first answer, read only as far as is needed."""
-        control = control_of(self.target, "complete", self.target.heartbeat)
+        control = control_of(self.target, "complete", self._interval)
         self.ledger.begin()
         client = self._client(load(ANY))
         run = await client.once("complete", control.scenario, control.name)
-        refusal = preflight.refusal_of(run.first, sum(b.event is not None for b in run.first.blocks))
+        self.redact.learn_from(run.exchanges)
+        events = sum(block.event is not None for block in run.first.blocks)
+        refusal = preflight.refusal_of(run.first, events)
         if refusal is not None:
             raise preflight.PreflightFailed(
                 preflight.describe(refusal, run.first, self.ledger, self.redact)

@@ -28,6 +28,8 @@ COLLECTION = "agentstream-collection"
 def switch_on(config: pytest.Config) -> None:
     """Register what collects and runs cases; raises pytest.UsageError for unusable options."""
     words = take_words(config)
+    if config.getoption("agentstream_plan"):
+        config.option.dist = "no"  # there is nothing to distribute
     config.pluginmanager.register(Collection(words), COLLECTION)
     running = running_of(config)
     running.words = words

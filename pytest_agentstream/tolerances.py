@@ -26,6 +26,12 @@ WATCH_AFTER_TERMINAL = 2.5
 SILENCE_SHORTFALL = 0.9
 """A declared silence may be this much shorter than declared: clocks and sleeps round down."""
 
+HEAD_AT_ONCE = 1.0
+"""A head later than this is taken for a hanging server by impatient clients."""
+
+HELD_BACK = 0.1
+"""An event may be batched for this long; a person does not notice it."""
+
 LAG_NOTICED = 0.005
 """Lag of our own event loop below this is not told apart from ordinary scheduling."""
 

@@ -50,6 +50,18 @@ async def long_run(client: Driver) -> Observation:
     return await client.run("long")
 
 
+@probe(scenarios=["pauses"])
+async def pauses_run(client: Driver) -> Observation:
+    """A run with planted pauses between its events."""
+    return await client.run("pauses")
+
+
+@probe(scenarios=["pauses"])
+async def gzip_run(client: Driver) -> Observation:
+    """The same for a client that accepts gzip."""
+    return await client.run("pauses", headers={"Accept-Encoding": "gzip"})
+
+
 @probe(scenarios=["crash"])
 async def crash_run(client: Driver) -> Observation:
     """A run in which the agent raises an exception after some text."""

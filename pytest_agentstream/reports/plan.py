@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_agentstream.session import PlannedProbe
-    from pytest_agentstream.target import Target
+    from pytest_agentstream.settings import Settings
 
 
-def plan_lines(plan: Sequence[PlannedProbe], target: Target) -> list[str]:
+def plan_lines(plan: Sequence[PlannedProbe], target: Settings) -> list[str]:
     """The plan as a table: probe, class, scenarios, runs, the longest it may take in seconds."""
     width = max(len(line.name) for line in plan)
     rows = [

@@ -140,7 +140,8 @@ def test_own_cases(spread: Project, relay: Relay, where: str) -> None:
     if where == "file":
         spread.file(
             "agentstream.toml",
-            f'[tool.agentstream]\nurl = "{relay.url}"\ndialect = "native"\ncontrol_header = true\n',
+            f'[tool.agentstream]\nurl = "{relay.url}"\ndialect = "native"\n'
+            "heartbeat = 0.2\ncontrol_header = true\n",
         )
         result = spread.pytest("-n2", "tests")
     else:
