@@ -185,13 +185,17 @@ class Collection:
         return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if self._selection is None or any(isinstance(item, CaseItem) for item in session.items):
-            return
-        if session.testsfailed:
-            return
+        elsewhere = hasattr(session.config, "workerinput")  # its controller will
+        if self._selection is not None and not elsewhere and not session.testsfailed:
+            check_left(session.config, (item.nodeid for item in session.items))
+
+
+def check_left(config: pytest.Config, nodeids: Iterable[str]) -> None:
+    """Raise pytest.UsageError where no packaged case is among what was collected."""
+    if not any(nodeid.startswith(f"{NAME}/") for nodeid in nodeids):
         raise pytest.UsageError(
             "agentstream: a server under test was given, and not one packaged case is left to "
-            "judge it: everything was deselected. " + _selectors(session.config)
+            f"judge it: everything was deselected. {_selectors(config)}"
         )
 
 

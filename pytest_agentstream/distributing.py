@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_agentstream.collection import NAME, belongs
+from pytest_agentstream.collection import NAME, belongs, check_left
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_agentstream.running import Running
 
@@ -47,6 +47,11 @@ class Distribution:
             "words": self._running.words,
             "others": list(self._running.config.args),
         }
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        if self._running.words is not None:
+            check_left(self._running.config, ids)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

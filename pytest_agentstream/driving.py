@@ -1,4 +1,4 @@
-"""The client as a probe gets it: it finds the control, counts runs, and notices when the server is gone."""
+"""The client as a probe gets it: finds controls, counts runs, notices a server that is gone."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Driver:
         return self._ledger.keep(run, self._dialect, control)
 
     async def run(self, scenario: str, **options: Any) -> Observation:
-        """Start one run and follow it to its end as a client would, reconnecting where that is right.
+        """Start one run and follow it as a client would, reconnecting where that is right.
 
         `options` are those of `Client.run`. An unprovoked 429 or 503 is waited out. Raises
         `NotTested` without a control, above the limit of runs, while the server stays overloaded,
@@ -232,7 +232,9 @@ class Driver:
         """The event of a block that has just come in, while its exchange goes on."""
         head = Head(200, "", "HTTP/1.1", (("Content-Type", "text/event-stream"),), 0.0)
         chunk, end = Chunk(block.at, block.raw), End(EndKind.STOPPED, block.at)
-        return self._dialect.events(Recording(Request("GET", self._target.url), head, (chunk,), end))
+        return self._dialect.events(
+            Recording(Request("GET", self._target.url), head, (chunk,), end)
+        )
 
     async def _answer(self, event: Event) -> None:
         resume = self._dialect.profile.resume
@@ -247,7 +249,7 @@ class Driver:
 
     @property
     def replaying(self) -> dict[str, Any]:
-        """Options for `resume` where a finished run is read back: it need not be waited for as long."""
+        """Options for `resume` where a finished run is read back: it need be waited for less."""
         limits = self._target.timeouts
         shorter = {"first_event": REPLAY_LIMIT, "silence": REPLAY_LIMIT, "end": 2 * REPLAY_LIMIT}
         bound = {name: min(value, getattr(limits, name)) for name, value in shorter.items()}

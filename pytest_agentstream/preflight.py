@@ -132,8 +132,7 @@ def undetected(
 
 
 _URL = (
-    "the start endpoint of your server, for instance\n"
-    "--agentstream-url http://127.0.0.1:8000/chat"
+    "the start endpoint of your server, for instance\n--agentstream-url http://127.0.0.1:8000/chat"
 )
 _SCHEME = (
     "the start endpoint of your server, with https:// where it speaks TLS, for instance\n"

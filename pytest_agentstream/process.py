@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HEARTBEAT = 0.2
+TOKEN = "token-of-the-suite"
+"""No secret: it only makes the reference server ask for credentials, so that this is judged too."""
+
 REFERENCE: Mapping[str, Any] = {
     "url": "http://127.0.0.1:0/v1/runs",
     "dialect": "native",
     "heartbeat": HEARTBEAT,
     "control_header": True,
+    "headers": {"Authorization": f"Bearer {TOKEN}"},
 }
 """The settings that go with the reference server; the port is known once it listens."""
 
@@ -43,7 +47,7 @@ def reference_server(arguments: Sequence[str] = ()) -> Iterator[str]:
             "pip install 'pytest-agentstream[reference]'"
         )
     command = [sys.executable, "-m", "reference_server", "--port", "0"]
-    command += ["--heartbeat", str(HEARTBEAT), *arguments]
+    command += ["--heartbeat", str(HEARTBEAT), "--token", f"suite={TOKEN}", *arguments]
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

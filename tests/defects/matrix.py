@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.judging import CaseResult
-from pytest_agentstream.process import HEARTBEAT, reference_server
+from pytest_agentstream.process import HEARTBEAT, REFERENCE, reference_server
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
 from pytest_agentstream.verdicts import Verdict
@@ -76,6 +76,7 @@ def judge(subject: Subject, directory: Path) -> Row:
             "url": url,
             "dialect": subject.dialect,
             "control_header": True,
+            "headers": REFERENCE["headers"],
             "timeouts": TIMEOUTS,
         }
         if subject.dialect in WITH_HEARTBEAT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,9 +141,7 @@ def test_an_environment_inside_of_the_project(project: Project) -> None:
 
 
 def _home_of(package: str) -> str:
-    place = sys.modules[package].__path__[0]
-    assert isinstance(place, str)
-    return place
+    return str(import_module(package).__path__[0])
 
 
 def test_strict_everything(project: Project) -> None:

@@ -40,7 +40,7 @@ def spread(project: Project) -> Project:
 
 @pytest.fixture(scope="session")
 def alone(server: str) -> dict[str, int]:
-    """What the whole suite starts without workers, once it is known."""
+    """What is started without workers, once it is known."""
     return {}
 
 
@@ -56,8 +56,9 @@ def test_as_many_requests(
     count_runs: Callable[[pytest.RunResult], int],
     arguments: tuple[str, ...],
 ) -> None:
-    """The whole suite starts the same runs with any number of workers, as the server counts them."""
-    result = spread.judge(*arguments, url=relay.url)
+    """A suite starts the same runs with any number of workers, as the server counts them."""
+    families = ("http", "heartbeat", "terminal", "order")
+    result = spread.judge(*(f"agentstream/{name}.py" for name in families), *arguments, url=relay.url)
 
     assert result.ret == pytest.ExitCode.OK
     assert count_runs(result) == relay.starts
@@ -90,10 +91,12 @@ def test_each_is_refused(spread: Project, relay: Relay) -> None:
 
 def test_nothing_left(spread: Project) -> None:
     """Everything deselected is no green run under workers either."""
-    assert spread.judge("-n2", "-k", "nothing_like_it").ret not in {
-        pytest.ExitCode.OK,
-        pytest.ExitCode.INTERNAL_ERROR,
-    }
+    spread.write(tests__test_user_py="def test_user(): pass\n")
+
+    result = spread.judge("-n2", "agentstream", "tests", "-k", "test_user")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*everything was deselected. In force: -k 'test_user'*"])
 
 
 def test_failing_preflight(spread: Project, relay: Relay) -> None:
