@@ -54,10 +54,9 @@ class CaseItem(pytest.Item):
         self._running.report(self)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        from pytest_agentstream.preflight import PreflightFailed
         from pytest_agentstream.running import Red
 
-        if isinstance(excinfo.value, Red | PreflightFailed | pytest.UsageError):
+        if isinstance(excinfo.value, Red):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

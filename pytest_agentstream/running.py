@@ -18,6 +18,7 @@ from pytest_agentstream.dialects import load as load_dialect
 from pytest_agentstream.wording import nearest
 from pytest_agentstream.jsonl import write_recordings
 from pytest_agentstream.judging import CaseResult, below, planned
+from pytest_agentstream.preflight import PreflightFailed
 from pytest_agentstream.process import REFERENCE, reference_server
 from pytest_agentstream.reports.json_file import write_json
 from pytest_agentstream.reports.plan import plan_lines
@@ -160,9 +161,11 @@ class Running:
         cases = [one.case for one in item.session.items if isinstance(one, CaseItem)]
         try:
             self.session.begin(cases)
-        except Exception as failure:  # refused by the server, or our own
+        except Exception as failure:
             self.facts.preflight = str(failure)
             item.session.shouldfail = "the preflight failed, no case was judged"
+            if isinstance(failure, PreflightFailed | pytest.UsageError):
+                pytest.fail(str(failure), pytrace=False)
             raise
 
     def report(self, item: CaseItem) -> None:
@@ -246,6 +249,8 @@ class Running:
             self._write_report()
             if self.facts.gone and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            if self.facts.preflight and session.exitstatus == pytest.ExitCode.INTERRUPTED:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what xdist calls interrupted
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._is_idle or (self.words is None and not self.results):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from pytest_agentstream.cases import case_of
 from pytest_agentstream.catalogue import PACKAGE
 from pytest_agentstream.collection import NAME, RUNNING, CaseItem, Collection, item_for
@@ -18,7 +20,6 @@ from pytest_agentstream.running import Running
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pytest
 
     from pytest_agentstream.session import Session
 
@@ -49,8 +50,11 @@ def running_of(config: pytest.Config) -> Running:
 
 
 def ensure_running(config: pytest.Config) -> Session:
-    """The session against the server under test, for fixtures and users' own cases."""
-    return running_of(config).session
+    """The session against the server under test, for fixtures; fails the test where there is none."""
+    try:
+        return running_of(config).session
+    except pytest.UsageError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def own_item(collector: pytest.Collector, name: str, function: object) -> CaseItem:

@@ -6,15 +6,17 @@ import asyncio
 import fcntl
 import socket
 import struct
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
     from typing import Self
 
 
@@ -149,3 +151,16 @@ class RawServer:
 def raw_server() -> type[RawServer]:
     """A server made of raw sockets: `async with raw_server((script, …)) as server`."""
     return RawServer
+
+
+@pytest.fixture
+def serving() -> Callable[..., AbstractContextManager[RawServer]]:
+    """The same in a thread of its own, for synchronous code: `with serving(script, …) as server`."""
+
+    @contextmanager
+    def serve(*scripts: Callable[[Peer], Awaitable[None]], **options: Any) -> Iterator[RawServer]:
+        server = RawServer(scripts, **options)
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(server):
+            yield server
+
+    return serve

@@ -14,7 +14,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 SECRET = "secret-path=/srv/app"  # planted in exceptions: no client may ever see it
-SPEECH = {"long": (300, 0.005), "echo": (0, 0.0)}  # how many words, and every how many seconds one
 
 app = FastAPI(title="agent-event-stream, under test")
 
@@ -44,12 +43,10 @@ async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
     if mode == "tool":
         async for event in use_a_tool(emitter, float(rest)):
             yield event
-    if mode == "echo":
-        yield emitter.token(rest)
     count = 0
-    async for word in words(*SPEECH.get(mode, (12, 0.02))):
+    async for text in model(mode, rest):
         count += 1
-        if batched := batcher.add(word):
+        if batched := batcher.add(text):
             yield emitter.token(batched)
         if count == 4 and mode == "pause":
             await asyncio.sleep(float(rest))
@@ -76,8 +73,15 @@ async def use_a_tool(emitter: AgentStreamEmitter, seconds: float) -> AsyncIterat
     yield emitter.creation("note", 1, "tu_1", [{"title": "3 results"}])
 
 
-async def words(count: int, every: float) -> AsyncIterator[str]:
-    """Stand in for a model that says a word `every` so many seconds."""
-    for number in range(count):
+async def model(mode: str, rest: str) -> AsyncIterator[str]:
+    """Stand in for a model: 12 words, in one burst before a pause, or what the mode wants instead."""
+    texts, every = [f"word{number} " for number in range(12)], 0.02
+    if mode == "pause":
+        every = 0.0
+    elif mode == "long":
+        texts, every = [f"word{number} " for number in range(300)], 0.005
+    elif mode == "echo":
+        texts = [rest[start : start + 8] for start in range(0, len(rest), 8)]
+    for text in texts:
         await asyncio.sleep(every)
-        yield f"word{number} "
+        yield text

@@ -76,7 +76,8 @@ def test_verdicts(judged: Judge, example: str, config: str, files: list[str]) ->
             f"{slug}: {found.results[slug]['reason']} {found.results[slug]['actual']}"
             for slug in changed
         ]
-        text = "\n".join([difference, "", *reasons] if changed else [difference, "", found.output])
+        reasons += [f"{slug}: not judged" for slug in expected if slug not in found.results]
+        text = "\n".join([difference, "", *reasons])
         pytest.fail(f"examples/{example}, {config}: other verdicts\n{text}", pytrace=False)
 
 

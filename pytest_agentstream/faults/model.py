@@ -1,0 +1,376 @@
+"""Faults as data: what the network does to one connection, and where in it.
+
+The first seven are Toxiproxy's, with its names, attributes and meaning; durations are seconds here,
+and `toxic` is the same fault as Toxiproxy's API takes it. The others need more than Toxiproxy has.
+Everything acts on bytes from the server to the client (downstream) unless `direction` says upstream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+Direction = Literal["downstream", "upstream"]
+How = Literal["fin", "rst"]
+
+LONGEST = 600.0
+"""Seconds; no fault waits longer. Milliseconds given for seconds are mostly noticed by it."""
+
+
+class UnsupportedFault(ValueError):
+    """A fault that this proxy can't inject, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong on one connection."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "float":
+                _check(self.name, field.name, value, value <= LONGEST, f"at most {LONGEST:g} s")
+            if isinstance(value, int | float):
+                _check(self.name, field.name, value, value >= 0, "no negative number")
+
+    def describe(self) -> str:
+        """What it does, in one phrase for reports."""
+        raise NotImplementedError
+
+
+def _check(name: str, attribute: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: expected {expected} for {attribute}, found {value!r}")
+
+
+# -- what Toxiproxy has too ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toxic(Fault):
+    """A fault that Toxiproxy has too."""
+
+    direction: Direction = "downstream"
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        """Toxiproxy's attributes in Toxiproxy's units."""
+        raise NotImplementedError
+
+    @property
+    def toxic(self) -> dict[str, Any]:
+        """The fault as Toxiproxy's API takes it."""
+        return {
+            "type": self.name,
+            "stream": self.direction,
+            "toxicity": 1.0,
+            "attributes": self.attributes,
+        }
+
+    def _phrase(self, words: str) -> str:
+        return words if self.direction == "downstream" else f"{words}, upstream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency(Toxic):
+    """Delay all data by `latency` ± `jitter` seconds, and keep its order."""
+
+    name: ClassVar[str] = "latency"
+    latency: float
+    jitter: float = 0.0
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"latency": _ms(self.latency), "jitter": _ms(self.jitter)}
+
+    def describe(self) -> str:
+        jitter = f" ± {self.jitter:g} s" if self.jitter else ""
+        return self._phrase(f"a delay of {self.latency:g} s{jitter}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bandwidth(Toxic):
+    """Let at most `rate` kB (1,000 bytes) a second through, at least every 100 ms."""
+
+    name: ClassVar[str] = "bandwidth"
+    rate: int
+
+    def __post_init__(self) -> None:
+        _check(self.name, "rate", self.rate, self.rate >= 1, "at least 1 kB/s")
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"rate": self.rate}
+
+    def describe(self) -> str:
+        return self._phrase(f"at most {self.rate} kB/s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowClose(Toxic):
+    """Hand on the sender's FIN `delay` seconds late."""
+
+    name: ClassVar[str] = "slow_close"
+    delay: float
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"delay": _ms(self.delay)}
+
+    def describe(self) -> str:
+        return self._phrase(f"a FIN that comes {self.delay:g} s late")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeout(Toxic):
+    """Drop all data, and close both sides once none has come for `timeout` seconds.
+
+    0 closes nothing until the sender does, or the fault is lifted, which closes too.
+    """
+
+    name: ClassVar[str] = "timeout"
+    timeout: float = 0.0
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"timeout": _ms(self.timeout)}
+
+    def describe(self) -> str:
+        ends = f", and a FIN after {self.timeout:g} s" if self.timeout else ""
+        return self._phrase(f"all data dropped{ends}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetPeer(Toxic):
+    """Drop all data, and reset both sides `timeout` seconds after the first of it."""
+
+    name: ClassVar[str] = "reset_peer"
+    timeout: float = 0.0
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"timeout": _ms(self.timeout)}
+
+    def describe(self) -> str:
+        after = f" {self.timeout:g} s after" if self.timeout else " at"
+        return self._phrase(f"a RST{after} the first byte")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slicer(Toxic):
+    """Send what came together in slices of `average_size` ± `size_variation` bytes.
+
+    `delay` is the pause between two slices, in seconds. The variation comes from the proxy's seed.
+    """
+
+    name: ClassVar[str] = "slicer"
+    average_size: int
+    size_variation: int = 0
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        Toxic.__post_init__(self)
+        size, variation = self.average_size, self.size_variation
+        _check(self.name, "average_size", size, size >= 1, "at least 1 byte")
+        _check(self.name, "size_variation", variation, variation < size, "less than average_size")
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {
+            "average_size": self.average_size,
+            "size_variation": self.size_variation,
+            "delay": round(self.delay * 1_000_000),  # "Microseconds to delay each packet"
+        }
+
+    def describe(self) -> str:
+        variation = f" ± {self.size_variation}" if self.size_variation else ""
+        pause = f", {self.delay:g} s apart" if self.delay else ""
+        return self._phrase(f"slices of {self.average_size}{variation} bytes{pause}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitData(Toxic):
+    """Close both sides behind `bytes` bytes of the connection, the head included."""
+
+    name: ClassVar[str] = "limit_data"
+    bytes: int
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"bytes": self.bytes}
+
+    def describe(self) -> str:
+        return self._phrase(f"a FIN after {self.bytes} bytes of the connection")
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+# -- what the embedded proxy alone has -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed(Fault):
+    """A fault at one place downstream; exactly one of these says where.
+
+    - `after_bytes`: behind so many bytes of the connection, head and chunk framing included.
+    - `after_body`: behind so many body bytes, less the framing; 0 is right behind the head.
+    - `after_event`: behind the blank line of the k-th event that is dispatched (comments and other
+      blocks without data don't count); 0 is right behind the head. With `into_next`, so many bytes
+      into the block of the next event; blocks of comments in between are let through.
+
+    On a connection that is used again, body bytes and events of all its answers count.
+    """
+
+    after_bytes: int | None = None
+    after_body: int | None = None
+    after_event: int | None = None
+    into_next: int = 0
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        given = [one for one in (self.after_bytes, self.after_body, self.after_event) if one is not None]
+        if len(given) > 1 or not (given or self._anywhere):
+            raise ValueError(
+                f"{self.name}: expected exactly one of after_bytes, after_body and after_event, "
+                f"found {len(given)}"
+            )
+        if self.into_next and self.after_event is None:
+            raise ValueError(f"{self.name}: into_next counts from an event; give after_event too")
+
+    _anywhere: ClassVar[bool] = False
+
+    @property
+    def place(self) -> str:
+        """Where, in words; empty where no place is given."""
+        if self.after_bytes is not None:
+            return f"after byte {self.after_bytes} of the connection"
+        if self.after_body is not None:
+            return f"after byte {self.after_body} of the body"
+        if self.after_event is None:
+            return ""
+        if self.into_next:
+            return f"{self.into_next} bytes into event {self.after_event + 1}"
+        return f"after event {self.after_event}" if self.after_event else "after the head"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut(Placed):
+    """End the connection on both sides, with a FIN or a RST."""
+
+    name: ClassVar[str] = "cut"
+    how: How = "fin"
+
+    def describe(self) -> str:
+        return f"a {self.how.upper()} {self.place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stall(Placed):
+    """Hold everything in both directions, FINs too, and close nothing; go on once it is lifted."""
+
+    name: ClassVar[str] = "stall"
+
+    def describe(self) -> str:
+        return f"a stall {self.place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfOpen(Placed):
+    """The client is gone and the server never learns: nothing is read from it or closed any more.
+
+    Without a place, this begins when the client goes; with one, the client gets `how` there.
+    """
+
+    name: ClassVar[str] = "half_open"
+    _anywhere: ClassVar[bool] = True
+    how: How = "fin"
+
+    def describe(self) -> str:
+        gone = f"a {self.how.upper()} to the client {self.place}" if self.place else "the client's end"
+        return f"{gone}, of which the server never learns"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrupt(Placed):
+    """Flip bits of one byte: the one behind the place, or one of the first `within` body bytes.
+
+    Which one of those comes from the proxy's seed. `mask` says which bits.
+    """
+
+    name: ClassVar[str] = "corrupt"
+    _anywhere: ClassVar[bool] = True
+    within: int = 0
+    mask: int = 0xFF
+
+    def __post_init__(self) -> None:
+        Placed.__post_init__(self)
+        _check(self.name, "mask", self.mask, 1 <= self.mask <= 255, "1 to 255")
+        if bool(self.within) == bool(self.place):
+            raise ValueError(f"{self.name}: expected either within or a place")
+
+    def describe(self) -> str:
+        place = self.place or f"at one of the first {self.within} bytes of the body"
+        return f"a corrupt byte {place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowReader(Fault):
+    """Read from the server at `rate` bytes a second, 0 for nothing, with a small window.
+
+    `window` is the receive buffer in bytes (the kernel may give more), so that the server soon
+    notices.
+    """
+
+    name: ClassVar[str] = "slow_reader"
+    rate: int
+    window: int = 4096
+
+    def describe(self) -> str:
+        return f"a client that reads {self.rate} bytes/s" if self.rate else "a client that never reads"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleCut(Fault):
+    """End the connection on both sides once neither has sent a byte for `seconds`."""
+
+    name: ClassVar[str] = "idle_cut"
+    seconds: float
+    how: How = "fin"
+
+    def describe(self) -> str:
+        return f"a {self.how.upper()} after {self.seconds:g} s without a byte"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse(Fault):
+    """Reset the connection at once, and never tell the server.
+
+    A connection that is refused as by a closed port is a matter of the listener: see
+    `FaultProxy.refuse`.
+    """
+
+    name: ClassVar[str] = "refuse"
+
+    def describe(self) -> str:
+        return "a RST instead of a connection"
+
+
+Plan = tuple[Fault, ...]
+"""What happens to one connection; faults of one direction act in this order."""
+
+
+def describe(plan: Plan) -> str:
+    """The plan in words."""
+    return "; ".join(fault.describe() for fault in plan) or "nothing injected"
+
+
+def counts_http(fault: Fault) -> bool:
+    """Whether the fault's place is known only to who reads HTTP."""
+    if not isinstance(fault, Placed):
+        return False
+    anywhere = isinstance(fault, Corrupt) and fault.within > 0
+    return anywhere or fault.after_body is not None or fault.after_event is not None
