@@ -33,6 +33,7 @@ BUFFERED = "every user: the answer comes in heaps, or all at once after a long s
     source="WHATWG HTML 9.2.3: open fires with the head; EventSource shows a connection by it",
     breaks="clients and proxies with a time-out for the head: they give up on a slow first token",
     hint="begin the response before the agent runs",
+    presupposes=["heartbeat.invisible"],
     timing=True,
 )
 def test_head_at_once(slow_start_run: Observation) -> None:
@@ -180,7 +181,7 @@ def test_one_event_one_write(silence_run: Observation) -> None:
         "framing.utf-8",
         "framing.newlines-in-text",
         "framing.unicode-separators",
-        "terminal.exactly-one",
+        "terminal.last",
     ],
 )
 def test_batching(echo_run: Observation) -> None:

@@ -205,7 +205,7 @@ def test_keeps_pace(silence_run: Observation, target: Target, dialect: Dialect) 
     source="the promise of H; agent-framework #6611, CopilotKit #6980",
     breaks="clients that wait for a slow first token: they give up on a living run",
     hint="start the heartbeat with the response, not with the first event",
-    presupposes=["heartbeat.keeps-pace"],
+    presupposes=["heartbeat.keeps-pace", "delivery.head-at-once"],
     timing=True,
 )
 def test_starts_early(slow_start_run: Observation, target: Target, dialect: Dialect) -> None:

@@ -40,6 +40,8 @@ def first_exchange(run: Observation) -> list[tuple[Event, Cursor]]:
     hint="give every event an id where it is stored, except heartbeats",
     presupposes=[
         "framing.id-without-nul",
+        "framing.newlines-in-text",
+        "framing.no-empty-data",
         "ids.header-safe",
         "terminal.success-said",
         "heartbeat.invisible",

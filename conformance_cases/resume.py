@@ -93,7 +93,13 @@ def expect_suffix(run: Observation, cursor: Cursor | None, answer: Recording) ->
     source=f"{CURSOR}; aegra #472 (rejoining a finished run hangs)",
     breaks=f"{RESUMERS}: they wait for ever, or reconnect for ever",
     hint="replay from the log, then close: there is no live tail to wait for",
-    presupposes=["ids.present", "terminal.exactly-one", "heartbeat.stops"],
+    presupposes=[
+        "http.status-200",
+        "http.content-type",
+        "ids.present",
+        "terminal.exactly-one",
+        "terminal.closes",
+    ],
 )
 def test_finished_run(readback: ReadBack, dialect: Dialect) -> None:
     for cursor, answer in readback.answers:
@@ -170,7 +176,7 @@ def test_same_events(readback: ReadBack) -> None:
         )
         for first, again in pairs:
             expect(
-                (first.type, first.payload) == (again.type, again.payload),
+                (first.type, repr(first.payload)) == (again.type, repr(again.payload)),
                 expected=f"{first.type} {first.payload!r}"[:200],
                 actual=f"{again.type} {again.payload!r}"[:200],
                 at=(first, again),
@@ -185,7 +191,7 @@ def test_same_events(readback: ReadBack) -> None:
     source=CURSOR,
     breaks=f"{RESUMERS}: they never learn that the run has failed",
     hint="append error and terminal to the log before they are sent",
-    presupposes=["resume.exact-suffix", "terminal.on-crash"],
+    presupposes=["resume.after-last-event", "terminal.on-crash"],
 )
 def test_crash_terminal(crash_readback: ReadBack) -> None:
     for cursor, answer in crash_readback.answers:

@@ -14,7 +14,7 @@ from pytest_agentstream.retrying import parse_retry_after
 from pytest_agentstream.verdicts import NotTested, expect
 
 if TYPE_CHECKING:
-    from conformance_cases.probes.readback import ReadBack
+    from conformance_cases.probes.readback import Answer
     from conformance_cases.probes.requests import Asked
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.observing import Observation
@@ -217,15 +217,22 @@ def test_not_found(unknown_run: Asked, dialect: Dialect) -> None:
 )
 def test_class_in_stream(bad_runs: list[Observation], dialect: Dialect) -> None:
     path = dialect.profile.errors.retryable_path
-    errors = [event for run in bad_runs for event in run.errors]
+    errors = [(run, event) for run in bad_runs for event in run.errors]
     if not errors or path is None:
         raise NotTested("no in-stream error was seen", "map a `crash` or a `fail` scenario")
-    for event in errors:
+    for run, event in errors:
         value = find(event.payload, path)
         expect(
             isinstance(value, bool),
             expected=f"true or false at {path}",
             actual="nothing there" if value is MISSING else repr(value),
+            at=event,
+        )
+        known = run.declared.retryable
+        expect(
+            known is None or value is known,
+            expected=f"{str(known).lower()} at {path}, as declared of `{run.scenario}`",
+            actual=str(value).lower(),
             at=event,
         )
 
@@ -240,15 +247,15 @@ def test_class_in_stream(bad_runs: list[Observation], dialect: Dialect) -> None:
     hint="answer 204 behind the terminal",
     presupposes=["resume.exact-suffix"],
 )
-def test_after_terminal(readback: ReadBack) -> None:
-    cursor, answer = readback.answers[-1]
-    found = came(readback.first, answer)
-    expect(
-        not found,
-        expected=f"nothing behind {cursor}, the terminal",
-        actual=f"{len(found)} events, first {named(found[0])}" if found else "",
-        at=found[0] if found else answer,
-    )
+def test_after_terminal(after_terminal: list[Answer], complete_run: Observation) -> None:
+    for answer in after_terminal:
+        found = came(complete_run, answer.recording)
+        expect(
+            not found,
+            expected=f"nothing behind {answer.cursor}, the terminal",
+            actual=f"{len(found)} events, first {named(found[0])}" if found else "",
+            at=found[0] if found else answer.recording,
+        )
 
 
 @requirement(

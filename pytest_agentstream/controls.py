@@ -13,7 +13,7 @@ from pytest_agentstream.tolerances import SILENCE_NEEDED
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_agentstream.target import Target
 
@@ -21,7 +21,7 @@ HEADER = "X-Agentstream-Scenario"
 
 SCENARIOS: Mapping[str, str] = {
     "complete": "an ordinary run that ends well",
-    "tools": "a run that calls at least one tool, slow enough for a heartbeat where `seconds` says so",
+    "tools": "a run that calls at least one tool, as slow as `seconds` says",
     "silence": "a run with one silence of `seconds` in its middle",
     "slow-start": "a run that is silent for `seconds` before its first event",
     "crash": "an exception in the agent after some text",
@@ -53,7 +53,7 @@ ECHO_TEXT = (
     "one\ntwo\rthree\r\nfour\n\nfive\r\rsix|3|"
     "a\u2028b\u2029c\u0085d|4| end"
 )
-"""What `echo` plants: characters of two to four bytes, line ends of every kind, Unicode separators."""
+"""What `echo` plants: characters of two to four bytes, every line end, Unicode separators."""
 
 
 def control_of(target: Target, name: str, interval: float | None) -> Control:
@@ -120,6 +120,8 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
             planted = Scenario(secret="srv-app-7f3a9c", marker="last-words-5d1e")
         case "crash-first" | "crash-tool":
             planted = Scenario(secret="srv-app-7f3a9c")
+        case "fail":
+            planted = Scenario(retryable=True)
         case "echo":
             planted = Scenario(prompt=ECHO_TEXT, text=ECHO_TEXT, verbatim=True)
     mapped = target.scenarios.get("complete", Scenario())
@@ -129,6 +131,12 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
 
 
 _KINDS = {"crash-cancelled": "cancelled", "crash-exit": "system-exit", "crash-tool": "tool"}
+
+
+_WRITTEN: Mapping[type, Callable[[Any], str]] = {
+    float: lambda value: f"{value:g}",
+    bool: lambda value: str(value).lower(),
+}
 
 
 def header_value(name: str, planted: Scenario) -> str:
@@ -141,10 +149,11 @@ def header_value(name: str, planted: Scenario) -> str:
         ("seconds", "pause"),
         ("secret", "secret"),
         ("marker", "marker"),
+        ("retryable", "retryable"),
     ):
         value = getattr(planted, field)
         if value is not None:
-            parameters[key] = f"{value:g}" if isinstance(value, float) else value
+            parameters[key] = _WRITTEN.get(type(value), str)(value)
     written = [f"{key}={value}" for key, value in parameters.items()]
     return "; ".join(["crash" if name in _KINDS else name, *written])
 
@@ -173,7 +182,7 @@ def _example(target: Target, name: str) -> str:
 
 
 def _asking(value: Any, asked: str) -> Any:
-    """The same body with the user's words replaced: the first text under one of TEXT_KEYS, or any."""
+    """The same body with the user's words replaced: the first text, under TEXT_KEYS if any is."""
     texts = list(_texts(value, ()))
     usual = [place for place in texts if place and place[-1] in TEXT_KEYS]
     return _replaced(value, (usual or texts)[0], asked) if texts else value

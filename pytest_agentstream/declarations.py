@@ -42,19 +42,21 @@ def _url(target: Target) -> Iterator[Problem]:
     expected = "expected an absolute http:// or https:// URL such as http://127.0.0.1:8000/chat"
     try:
         parts = urlsplit(target.url)
-        host, _ = parts.hostname, parts.port
+        templated = names(parts.netloc)
+        good = templated or (parts.scheme in {"http", "https"} and parts.hostname)
+        _ = templated or parts.port
     except ValueError as error:
         yield "url", f"is {shown(target.url)} ({error}); {expected}"
         return
-    if names(parts.netloc):
+    if templated:
         yield (
             "url",
             (
-                f"is {shown(target.url)}; expected its host and port written out: templates may stand in "
-                "its path and query, and AGENTSTREAM_URL gives all of it"
+                f"is {shown(target.url)}; expected its host and port written out: templates may "
+                "stand in its path and query, and AGENTSTREAM_URL gives all of it"
             ),
         )
-    elif parts.scheme not in {"http", "https"} or not host:
+    elif not good:
         yield "url", f"is {shown(target.url)}; {expected}"
 
 
@@ -88,8 +90,8 @@ def _slugs(target: Target, dialect: Dialect) -> Iterator[str]:
     for slug in dialect.profile.requirements:
         if not any(matches(one, slug) for one in known):
             yield (
-                f'{target.dialect}: requirements."{slug}" is no requirement that is known; expected '
-                f"one that `agentstream requirements` lists{nearest(slug, known)}"
+                f'{target.dialect}: requirements."{slug}" is no requirement that is known; '
+                f"expected one that `agentstream requirements` lists{nearest(slug, known)}"
             )
 
 
@@ -104,8 +106,10 @@ def _scenarios(target: Target, dialect: Dialect | None) -> Iterator[Problem]:
         elif scenario.verbatim and scenario.text is None and not sends_prompt(scenario):
             yield (
                 f"scenarios.{name}.verbatim",
-                "is true, and nothing that is sent says {prompt}; expected {prompt} where the text "
-                "to echo belongs, or the echoed text as `text`",
+                (
+                    "is true, and nothing that is sent says {prompt}; expected {prompt} where the "
+                    "text to echo belongs, or the echoed text as `text`"
+                ),
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
 from pytest_agentstream.redaction import Redactor
-from pytest_agentstream.retrying import parse_retry_after
+from pytest_agentstream.retrying import Backoff, parse_retry_after
 from pytest_agentstream.setting_up import SetupFailed
 from pytest_agentstream.templates import TemplateError, render
 from pytest_agentstream.verdicts import NotTested, ServerGone
@@ -106,6 +107,20 @@ class Ledger:
         return None
 
 
+class _OnceItStreams(Backoff):
+    """Join a run again only where it has shown an event: one that never did is refused."""
+
+    _streams = False
+
+    def progress(self) -> None:
+        self._streams = True
+        super().progress()
+
+    @property
+    def exhausted(self) -> str:
+        return super().exhausted if self._streams else "no event came"
+
+
 class Driver:
     """Drive one server under test for one probe.
 
@@ -131,13 +146,14 @@ class Driver:
         return control_of(self._target, scenario, self.interval)
 
     async def first_run(self) -> Observation:
-        """Start the preflight's run and follow it; whatever is answered is taken as it is.
+        """Start the preflight's run and follow it; an answer without events is not asked again.
 
         Raises `NotTested` above the limit of runs, and what `Client.run` raises.
         """
         control = self.control("complete")
         self._ledger.begin()
-        run = await self._client.run("complete", control.scenario, control.name)
+        backoff = _OnceItStreams(Random(self._target.seed))
+        run = await self._client.run("complete", control.scenario, control.name, backoff=backoff)
         return self._ledger.keep(run, self._dialect, control)
 
     async def run(self, scenario: str, **options: Any) -> Observation:

@@ -1,4 +1,4 @@
-"""The bytes that make a verdict true: redacted, capped and escaped, since a hostile server sent them."""
+"""The bytes that make a verdict true: redacted, capped and escaped, as hostile input is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Numbering(Protocol):
 
 
 def escape(text: str) -> str:
-    """Show control and bidirectional characters as escapes, so that no terminal or page obeys them."""
+    """Show control and bidirectional characters as escapes: no terminal or page obeys them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -172,7 +172,7 @@ def _selected(marked: set[int], last: int) -> list[int]:
 
 _ENDS = {
     EndKind.COMPLETE: "the body ended, complete",
-    EndKind.CLOSE_DELIMITED: "the connection closed, which ends the body; truncation cannot be seen",
+    EndKind.CLOSE_DELIMITED: "the connection closed, which ends the body: truncation can't be seen",
     EndKind.CUT: "the body was cut",
     EndKind.RESET: "the connection was reset",
     EndKind.TIMEOUT: "time-out",

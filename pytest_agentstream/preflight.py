@@ -66,9 +66,14 @@ def refusal_of(recording: Recording, events: int) -> Refusal | None:
         return Refusal(f"{said} and broke off before the first event", _LOG)
     if not recording.body:
         return Refusal(f"{said} with an empty body", _BODY)
-    if media == "text/event-stream" and not any(block.lines for block in recording.blocks):
+    if media == "text/event-stream" and not _has_fields(recording):
         return Refusal(f"{said} with an event stream of comments, and no event", _BODY)
     return Refusal(f"{said} ({media}), and nothing in its body is an event", _DIALECT)
+
+
+def _has_fields(recording: Recording) -> bool:
+    """Whether any line of the body is more than a comment."""
+    return any(line.name for block in recording.blocks for line in block.lines)
 
 
 def describe(refusal: Refusal, recording: Recording, numbering: Numbering, redact: Redactor) -> str:

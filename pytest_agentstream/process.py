@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HEARTBEAT = 0.2
+RETRY = 0.1
 TOKEN = "token-of-the-suite"
 """No secret: it only makes the reference server ask for credentials, so that this is judged too."""
 
@@ -47,7 +48,15 @@ def reference_server(arguments: Sequence[str] = ()) -> Iterator[str]:
             "pip install 'pytest-agentstream[reference]'"
         )
     command = [sys.executable, "-m", "reference_server", "--port", "0"]
-    command += ["--heartbeat", str(HEARTBEAT), "--token", f"suite={TOKEN}", *arguments]
+    command += [
+        "--heartbeat",
+        str(HEARTBEAT),
+        "--retry",
+        str(RETRY),
+        "--token",
+        f"suite={TOKEN}",
+        *arguments,
+    ]
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

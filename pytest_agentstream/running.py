@@ -15,7 +15,6 @@ from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.collection import NAME, CaseItem
 from pytest_agentstream.dialects import DialectError
 from pytest_agentstream.dialects import load as load_dialect
-from pytest_agentstream.wording import nearest
 from pytest_agentstream.jsonl import write_recordings
 from pytest_agentstream.judging import CaseResult, below, planned
 from pytest_agentstream.preflight import PreflightFailed
@@ -27,6 +26,7 @@ from pytest_agentstream.requirements import Level, Tier
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import Loaded, SettingsError, load
 from pytest_agentstream.verdicts import Verdict
+from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Command line over environment over `[tool.agentstream]` in a file: what was asked for, checked."""
+"""Command line over environment over `[tool.agentstream]` in a file: what was asked, checked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError
 
 from pytest_agentstream.complaints import complaints
 from pytest_agentstream.declarations import problems_of
-from pytest_agentstream.probing import Consent
+from pytest_agentstream.probing import Consent  # noqa: TC001 - pydantic resolves it
 from pytest_agentstream.redaction import CREDENTIALS, secrets_in
-from pytest_agentstream.requirements import Tier
+from pytest_agentstream.requirements import Tier  # noqa: TC001 - pydantic resolves it
 from pytest_agentstream.settings_file import SettingsError, find_table
 from pytest_agentstream.target import Target
 from pytest_agentstream.templates import environment_names
@@ -31,8 +31,8 @@ MOST = 10
 class Settings(Target):
     """Everything that a session is told: the target, and how far the suite may go with it.
 
-    `level` is the lowest level that makes a run red; `require` the tier up to which an untested MUST
-    is red; `allow` the probe classes allowed beyond loopback; `max_runs` bounds the runs started.
+    `level` is the lowest level that makes a run red; `require` the tier up to which an untested
+    MUST is red; `allow` the probe classes allowed beyond loopback; `max_runs` bounds the runs started.
     """
 
     level: Literal["must", "should"] = "must"
@@ -60,7 +60,8 @@ class Loaded:
 ENVIRONMENT: Mapping[str, str] = {
     f"{PREFIX}{name.upper()}": name
     for name in (
-        "url", "dialect", "heartbeat", "ca_file", "level", "require", "max_runs", "concurrency", "seed"
+        "url", "dialect", "heartbeat", "ca_file", "level", "require", "max_runs", "concurrency",
+        "seed",
     )
 }  # fmt: skip
 """Which variables are read, and which setting each of them is."""
@@ -164,14 +165,12 @@ def _literal_secrets(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, headers in places:
         for name, value in headers.items():
             if name.lower() in CREDENTIALS and "{" not in str(value):
-                yield (
-                    f"{key}.{name}",
-                    f'holds a literal secret; take it from the environment: {name} = "{{env:NAME}}"',
-                )
+                words = "holds a literal secret; take it from the environment"
+                yield f"{key}.{name}", f'{words}: {name} = "{{env:NAME}}"'
 
 
 def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
-    """Texts that must never be shown: literal credentials, and every variable that a template uses."""
+    """Texts that must never be shown: literal credentials, and variables that templates use."""
     sent = [settings.url, settings.headers]
     sent += [settings.model_dump(include={"scenarios", "setup"})]
     yield from (env[name] for name in sorted(environment_names(sent)) if name in env)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_agentstream.wording import listed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = ("agentstream.toml", "pyproject.toml")
 PYPROJECT = "pyproject.toml"
@@ -18,9 +20,9 @@ class SettingsError(ValueError):
 
 
 def find_table(directory: Path, config: str | None) -> tuple[Path | None, dict[str, Any]]:
-    """Return the file that is meant and its table: `config`, or the nearest from `directory` upwards.
+    """Return the file that is meant and its table: `config`, or the nearest one, upwards.
 
-    Without any file that has one: None and an empty table. Raises SettingsError.
+    The search begins in `directory`. Without any file that has one: None and an empty table. Raises SettingsError.
     """
     if config is not None:
         path = directory / config

@@ -20,7 +20,6 @@ from pytest_agentstream.running import Running
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
     from pytest_agentstream.session import Session
 
 COLLECTION = "agentstream-collection"
@@ -50,7 +49,7 @@ def running_of(config: pytest.Config) -> Running:
 
 
 def ensure_running(config: pytest.Config) -> Session:
-    """The session against the server under test, for fixtures; fails the test where there is none."""
+    """The session against the server under test, for fixtures; fails a test where there is none."""
     try:
         return running_of(config).session
     except pytest.UsageError as error:

@@ -1,4 +1,4 @@
-"""The server under test as data: where it is, how it is spoken to, and what was declared about it."""
+"""The server under test as data: where it is, how it is spoken to, what was declared of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Declared(BaseModel):
 
 
 class Timeouts(_Declared):
-    """The longest wait of each phase of one exchange, in seconds; every wait of the suite is one of these."""
+    """The longest wait of each phase of one exchange, in seconds; every wait is one of these."""
 
     connect: PositiveFloat = 5.0
     head: PositiveFloat = 30.0
@@ -46,6 +46,7 @@ class Scenario(_Declared):
     pause: PositiveFloat | None = None
     secret: str | None = None
     marker: str | None = None
+    retryable: bool | None = None
     deadline: PositiveFloat | None = None
 
 

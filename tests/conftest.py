@@ -155,7 +155,7 @@ def raw_server() -> type[RawServer]:
 
 @pytest.fixture
 def serving() -> Callable[..., AbstractContextManager[RawServer]]:
-    """The same in a thread of its own, for synchronous code: `with serving(script, …) as server`."""
+    """The same in a thread of its own, for synchronous code: `with serving(script) as server`."""
 
     @contextmanager
     def serve(*scripts: Callable[[Peer], Awaitable[None]], **options: Any) -> Iterator[RawServer]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from conformance_cases.probes.readback import (
+    after_terminal,
     crash_readback,
     foreign_cursor,
     future_cursor,
@@ -47,6 +48,7 @@ from conformance_cases.probes.runs import (
 )
 
 __all__ = [
+    "after_terminal",
     "all_runs",
     "bad_bodies",
     "bad_runs",

@@ -94,6 +94,11 @@ async def foreign_cursor(
     client: Driver, complete_run: Observation, dialect: Dialect, long_run: Observation
 ) -> TwoRuns:
     """A finished run, asked for with the cursor of another."""
+    if "{" not in (dialect.profile.resume.path or ""):
+        raise NotApplicable(
+            f"the dialect {dialect.name} names the run by its cursor alone: another run's cursor "
+            "is a request for that run"
+        )
     cursors_of(complete_run)
     other = cursors_of(long_run)
     return TwoRuns(complete_run, long_run, await client.resume(complete_run, other[0].text, **client.replaying))
@@ -128,6 +133,19 @@ async def same_request(client: Driver, complete_run: Observation) -> Answer:
     middle = cursors[len(cursors) // 2].text
     again = await client.resume(complete_run, middle, same_request=True, **client.replaying)
     return Answer(middle, again)
+
+
+@probe(consent="read", runs=0)
+async def after_terminal(
+    client: Driver, complete_run: Observation, dialect: Dialect
+) -> list[Answer]:
+    """The finished run, asked for from its very end: by resuming, and by the start request again."""
+    last = cursors_of(complete_run)[-1].text
+    answers = [Answer(last, await client.resume(complete_run, last, **client.replaying))]
+    if dialect.not_applicable("resume.same-request") is None:
+        again = await client.resume(complete_run, last, same_request=True, **client.replaying)
+        answers.append(Answer(last, again))
+    return answers
 
 
 @probe(consent="read", runs=0)

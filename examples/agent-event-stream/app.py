@@ -74,7 +74,7 @@ async def use_a_tool(emitter: AgentStreamEmitter, seconds: float) -> AsyncIterat
 
 
 async def model(mode: str, rest: str) -> AsyncIterator[str]:
-    """Stand in for a model: 12 words, in one burst before a pause, or what the mode wants instead."""
+    """Stand in for a model: 12 words, in one burst before a pause, or what the mode wants."""
     texts, every = [f"word{number} " for number in range(12)], 0.02
     if mode == "pause":
         every = 0.0

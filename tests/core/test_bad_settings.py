@@ -61,7 +61,10 @@ def refused(folder: Path, toml: str, env: dict[str, str] | None = None, **option
             "FILE: dialect cannot be used: there is no dialect named 'nativ': expected ",
         ),
         ('dialect = "nativ"', "; did you mean native?"),
-        ('dialect = "no.toml"', "FILE: dialect cannot be used: FOLDER/no.toml: there is no such file"),
+        (
+            'dialect = "no.toml"',
+            "FILE: dialect cannot be used: FOLDER/no.toml: there is no such file",
+        ),
         ('ca_file = "ca.pem"', 'FILE: ca_file is "FOLDER/ca.pem", and there is no such file'),
         (
             'scenarios.complete.json.to = "{prmpt}"',
@@ -77,12 +80,18 @@ def refused(folder: Path, toml: str, env: dict[str, str] | None = None, **option
             "FILE: headers.X-Key cannot be sent: the template {env:NO_KEY} needs the environment "
             "variable NO_KEY, which is not set",
         ),
-        ('headers.X-Thread = "{thread}"', "FILE: headers.X-Thread cannot be sent: unknown variable"),
+        (
+            'headers.X-Thread = "{thread}"',
+            "FILE: headers.X-Thread cannot be sent: unknown variable",
+        ),
         (
             "scenarios.echo = { json = {}, verbatim = true }",
             "FILE: scenarios.echo.verbatim is true, and nothing that is sent says {prompt}",
         ),
-        ('setup = [{ request = "threads" }]', 'FILE: setup[0].request is "threads"; expected a method'),
+        (
+            'setup = [{ request = "threads" }]',
+            'FILE: setup[0].request is "threads"; expected a method',
+        ),
         (
             'setup = [{ request = "POST /a", capture = { thread = "thread_id" } }]',
             'FILE: setup[0].capture.thread is "thread_id"; expected "json:path.to.value" or ',
@@ -172,7 +181,9 @@ def test_a_syntax_error_has_its_line(tmp_path: Path) -> None:
 def test_a_file_without_the_table(tmp_path: Path) -> None:
     """agentstream.toml without [tool.agentstream] is told what it has instead."""
     (tmp_path / "agentstream.toml").write_text(f"[agentstream]\n{URL}")
-    with pytest.raises(SettingsError, match=r"has no table \[tool.agentstream\].*found agentstream"):
+    with pytest.raises(
+        SettingsError, match=r"has no table \[tool.agentstream\].*found agentstream"
+    ):
         load({}, directory=tmp_path, environment={})
 
 

@@ -70,7 +70,9 @@ def test_paths_in_a_file_are_from_its_folder(tmp_path: Path) -> None:
     """Relative paths in a file lead from the file's folder, those of options from the current one."""
     (tmp_path / "ca.pem").write_text("")
     (tmp_path / "known.toml").write_text("")
-    write(tmp_path, f'url = "{URL}"\nca_file = "ca.pem"\nbaseline = "known.toml"\nreport = "r.json"')
+    write(
+        tmp_path, f'url = "{URL}"\nca_file = "ca.pem"\nbaseline = "known.toml"\nreport = "r.json"'
+    )
     below = tmp_path / "below"
     below.mkdir()
     found = settings(below, recordings="mine.jsonl")
@@ -106,7 +108,10 @@ def test_no_server_is_an_error_that_says_how(tmp_path: Path) -> None:
     [
         ('headers = { Authorization = "Bearer abcdef" }', "headers.Authorization"),
         ('scenarios.complete.headers = { X-Api-Key = "abcdef" }', "scenarios.complete.headers.X-"),
-        ('setup = [{ request = "POST /a", headers = { Cookie = "a=b" } }]', "setup[0].headers.Cookie"),
+        (
+            'setup = [{ request = "POST /a", headers = { Cookie = "a=b" } }]',
+            "setup[0].headers.Cookie",
+        ),
     ],
 )
 def test_literal_secrets_are_warned_about(tmp_path: Path, headers: str, warned: str) -> None:

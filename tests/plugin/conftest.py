@@ -37,7 +37,7 @@ PATIENCE = 60.0
 class Project:
     """A folder with whatever a user has there, and pytest run in it.
 
-    Plugins that are installed beside ours are off unless named in `plugins`: processes start faster.
+    Plugins that are installed beside ours are off unless named in `plugins`: that starts faster.
     """
 
     pytester: pytest.Pytester

@@ -155,7 +155,9 @@ def test_strict_everything(project: Project) -> None:
 @pytest.mark.parametrize("plugin", ["asyncio", "anyio", "randomly", "timeout", "hypothesispytest"])
 def test_other_plugins(project: Project, plugin: str) -> None:
     """Plugins that run, shuffle or bound tests find nothing of theirs in a case."""
-    project.write(pytest_ini="[pytest]\nasyncio_mode = auto\n" if plugin == "asyncio" else "[pytest]\n")
+    project.write(
+        pytest_ini="[pytest]\nasyncio_mode = auto\n" if plugin == "asyncio" else "[pytest]\n"
+    )
     project.write(
         conftest_py="import pytest\n@pytest.fixture(params=['asyncio', 'trio'])\n"
         "def anyio_backend(request): return request.param\n"
@@ -177,7 +179,10 @@ def test_modules_of_the_user_with_our_names(project: Project) -> None:
     """`agentstream run` imports nothing from the current folder, whatever it is called."""
     raises = "raise RuntimeError('a module of the user')\n"
     project.write(
-        httpx_py=raises, jsonschema_py=raises, conformance_cases_py=raises, reference_server_py=raises
+        httpx_py=raises,
+        jsonschema_py=raises,
+        conformance_cases_py=raises,
+        reference_server_py=raises,
     )
 
     result = project.agentstream(

@@ -38,9 +38,7 @@ def with_tests(project: Project) -> Project:
     ],
     ids=" ".join,
 )
-def test_whole_suite(
-    with_tests: Project, packaged: list[str], arguments: tuple[str, ...]
-) -> None:
+def test_whole_suite(with_tests: Project, packaged: list[str], arguments: tuple[str, ...]) -> None:
     """Without a positional argument, or with the suite's own name, every packaged case is collected
     and nothing else.
     """
@@ -103,9 +101,7 @@ def test_an_unknown_word(project: Project, word: str, nearest: str) -> None:
     ],
     ids=" ".join,
 )
-def test_looking_sends_nothing(
-    project: Project, relay: Relay, arguments: tuple[str, ...]
-) -> None:
+def test_looking_sends_nothing(project: Project, relay: Relay, arguments: tuple[str, ...]) -> None:
     """Whatever only shows what there is does not open a single connection."""
     result = project.judge(*arguments, url=relay.url)
 

@@ -58,7 +58,9 @@ def test_as_many_requests(
 ) -> None:
     """A suite starts the same runs with any number of workers, as the server counts them."""
     families = ("http", "heartbeat", "terminal", "order")
-    result = spread.judge(*(f"agentstream/{name}.py" for name in families), *arguments, url=relay.url)
+    result = spread.judge(
+        *(f"agentstream/{name}.py" for name in families), *arguments, url=relay.url
+    )
 
     assert result.ret == pytest.ExitCode.OK
     assert count_runs(result) == relay.starts
@@ -67,7 +69,9 @@ def test_as_many_requests(
 
 def test_grouping_of_the_users_own(spread: Project) -> None:
     """Under loadfile and loadscope the user's tests stay together by file, as they asked."""
-    body = "import os\ndef test_{0}(): open('{1}.txt', 'a').write(os.environ['PYTEST_XDIST_WORKER'])\n"
+    body = (
+        "import os\ndef test_{0}(): open('{1}.txt', 'a').write(os.environ['PYTEST_XDIST_WORKER'])\n"
+    )
     for name in "ab":
         spread.file(
             f"tests/test_{name}.py", "".join(body.format(number, name) for number in range(4))
