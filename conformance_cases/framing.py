@@ -187,11 +187,11 @@ def test_field_case(all_runs: list[Observation]) -> None:
     hint="write each block in one piece, under one lock with the heartbeats",
     needs=sample(blocks=1),
 )
-def test_no_interleaving(
-    all_runs: list[Observation], dialect: Dialect, target: Target
-) -> None:
+def test_no_interleaving(all_runs: list[Observation], dialect: Dialect, target: Target) -> None:
     heartbeats = {
-        line.raw for _, line in lines(all_runs) if line.kind == "comment" and 1 < len(line.raw) <= 64
+        line.raw
+        for _, line in lines(all_runs)
+        if line.kind == "comment" and 1 < len(line.raw) <= 64
     }
     if not heartbeats:
         waited = any(run.scenario == "silence" for run in all_runs)

@@ -45,7 +45,9 @@ def interval(target: Target, dialect: Dialect) -> float:
     """H in seconds; raises `NotTested` where none is promised."""
     h = target.heartbeat or dialect.profile.heartbeat.interval
     if h is None:
-        raise NotTested("no heartbeat interval is promised", "promise one: --agentstream-heartbeat 15")
+        raise NotTested(
+            "no heartbeat interval is promised", "promise one: --agentstream-heartbeat 15"
+        )
     return h
 
 
@@ -54,7 +56,9 @@ def pauses(run: Observation) -> list[Pause]:
     found = []
     for exchange in run.exchanges:
         times = [0.0]
-        times += [e.at for e in run.events if e.exchange is exchange and e.role is not Role.HEARTBEAT]
+        times += [
+            e.at for e in run.events if e.exchange is exchange and e.role is not Role.HEARTBEAT
+        ]
         if exchange.end.kind is not EndKind.STOPPED and not run.terminals:
             times.append(exchange.end.at)
         found += [Pause(exchange, start, end) for start, end in pairwise(times)]
@@ -323,9 +327,7 @@ def test_stops(complete_run: Observation) -> None:
     terminal, _ = complete_run.terminals[0]
     exchange = terminal.exchange
     behind = [
-        block
-        for block in exchange.blocks
-        if block.index > terminal.block.index and block.comments
+        block for block in exchange.blocks if block.index > terminal.block.index and block.comments
     ]
     expect(
         exchange.ended_cleanly or not behind,

@@ -11,6 +11,7 @@ from pytest_agentstream.requirements import MUST, SHOULD
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
 
 if TYPE_CHECKING:
+    from conformance_cases.probes.requests import Asked, Cors
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.recording import Head
@@ -116,7 +117,7 @@ def test_no_store(complete_run: Observation) -> None:
             expected="Cache-Control with no-store or no-cache on a GET stream",
             actual=shown,
             at=head_of(complete_run),
-        recording=complete_run.first,
+            recording=complete_run.first,
         )
         return
     fresh = directives & {"max-age", "s-maxage"} and not directives & {"no-store", "no-cache"}
@@ -182,4 +183,137 @@ def test_terminated_body(complete_run: Observation) -> None:
             expected="the end of the body: its last chunk, or all of its length",
             actual=f"{BROKEN.get(end.kind, '')} after {len(exchange.body)} bytes ({end.detail})",
             at=exchange,
+        )
+
+
+@requirement(
+    "http.wrong-method",
+    SHOULD,
+    tier="core",
+    text="A method that starts nothing gets 4xx or 501, and a 405 names those that are allowed.",
+    source="RFC 9110 15.5.6: the origin server MUST generate an Allow header field in a 405",
+    breaks="whoever looks for a mistake in a client: a 200 or a 500 leads astray",
+    hint="405 with Allow: POST",
+)
+def test_wrong_method(wrong_method: Asked) -> None:
+    found = wrong_method.recording
+    status = found.status or 0
+    expect(
+        400 <= status < 500 or status == 501,
+        expected=f"4xx or 501 for {wrong_method.what}",
+        actual=f"status {found.status}" if found.head else f"no answer ({found.end.kind})",
+        at=found.head or found,
+        recording=found,
+    )
+    expect(
+        status != 405 or (found.head is not None and found.head.value("allow")),
+        expected="Allow beside the 405",
+        actual="no Allow",
+        at=found.head,
+        recording=found,
+    )
+
+
+def allows(head: Head | None, origin: str) -> bool:
+    """Whether CORS lets a page of the origin read the answer."""
+    said = head.value("access-control-allow-origin") if head else None
+    return said is not None and said.strip() in {"*", origin}
+
+
+def listed(head: Head | None, name: str) -> set[str]:
+    value = (head.value(name) if head else None) or ""
+    return {part.strip().lower() for part in value.split(",") if part.strip()}
+
+
+@requirement(
+    "http.cors-preflight",
+    SHOULD,
+    tier="core",
+    text="A CORS preflight allows the start's method, its content type, and Last-Event-ID.",
+    source="Fetch 3.3: CORS-preflight request",
+    breaks="browsers: fetch-event-source starts, and can never resume",
+    hint="Access-Control-Allow-Headers: authorization, content-type, last-event-id",
+)
+def test_cors_preflight(cors: Cors, dialect: Dialect) -> None:
+    found = cors.preflight
+    expect(
+        found.head is not None and 200 <= found.head.status < 300,
+        expected="2xx for the preflight",
+        actual=f"status {found.status}",
+        at=found.head or found,
+        recording=found,
+    )
+    expect(
+        allows(found.head, cors.origin),
+        expected=f"Access-Control-Allow-Origin for {cors.origin}",
+        actual=f"{found.head.value('access-control-allow-origin') if found.head else None}",
+        at=found.head,
+        recording=found,
+    )
+    headers = listed(found.head, "access-control-allow-headers")
+    missing = {"content-type", "last-event-id"} - headers
+    expect(
+        not missing or ("*" in headers and "authorization" not in missing),
+        expected="content-type and last-event-id among the allowed headers",
+        actual=f"without {' and '.join(sorted(missing))}",
+        at=found.head,
+        recording=found,
+    )
+    method = dialect.profile.start.method
+    methods = listed(found.head, "access-control-allow-methods")
+    expect(
+        method in {"GET", "POST"} or method.lower() in methods or "*" in methods,
+        expected=f"{method} among the allowed methods",
+        actual=", ".join(sorted(methods)) or "none",
+        at=found.head,
+        recording=found,
+    )
+
+
+@requirement(
+    "http.cors-expose",
+    SHOULD,
+    tier="core",
+    text="CORS exposes what a client must read: the run's id, Location and Retry-After.",
+    source="Fetch 3.3.4: Access-Control-Expose-Headers",
+    breaks="pages: they cannot read by which name to resume their run",
+    hint="Access-Control-Expose-Headers: location, retry-after, and the run's header",
+    presupposes=["http.cors-preflight"],
+)
+def test_cors_expose(cors: Cors, dialect: Dialect) -> None:
+    head = head_of(cors.stream)
+    wanted = {"retry-after"}
+    if head.value("location"):
+        wanted.add("location")
+    if dialect.profile.response.run_header:
+        wanted.add(dialect.profile.response.run_header.lower())
+    exposed = listed(head, "access-control-expose-headers")
+    missing = wanted - exposed
+    expect(
+        not missing or "*" in exposed,
+        expected=f"{', '.join(sorted(wanted))} among the exposed headers",
+        actual=f"without {', '.join(sorted(missing))}",
+        at=head,
+        recording=cors.stream.first,
+    )
+
+
+@requirement(
+    "http.cors-on-refusals",
+    SHOULD,
+    tier="core",
+    text="204 and 4xx carry CORS headers too.",
+    source="Fetch 4.10: without them a page sees a network error",
+    breaks="EventSource: a refusal looks like a network error, and it reconnects for ever",
+    hint="let the CORS layer stand outside of whatever refuses",
+    presupposes=["http.cors-preflight"],
+)
+def test_cors_on_refusals(cors: Cors) -> None:
+    for asked in cors.refusals:
+        expect(
+            allows(asked.recording.head, cors.origin),
+            expected=f"Access-Control-Allow-Origin beside the answer to {asked.what}",
+            actual=f"none beside status {asked.recording.status}",
+            at=asked.recording.head or asked.recording,
+            recording=asked.recording,
         )

@@ -19,7 +19,9 @@ READABLE = ("schema.json-strict", "schema.known-type")
 def need_spans(runs: list[Observation], dialect: Dialect) -> None:
     """Raise `NotTested` unless a span was opened or closed: order over none proves nothing."""
     globs = [glob for span in dialect.profile.spans for glob in (span.open, *span.close)]
-    if not any(dialect.matches_type(e.type, glob) for r in runs for e in r.events for glob in globs):
+    if not any(
+        dialect.matches_type(e.type, glob) for r in runs for e in r.events for glob in globs
+    ):
         raise NotTested(
             "no span was seen (a tool call, for instance)",
             'map a scenario that calls a tool: tools = { json = { message = "…" } }',

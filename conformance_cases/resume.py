@@ -171,9 +171,7 @@ def test_exact_suffix(readback: ReadBack) -> None:
 )
 def test_same_events(readback: ReadBack) -> None:
     for cursor, answer in readback.answers:
-        pairs = zip(
-            sent_after(readback.first, cursor), came(readback.first, answer), strict=False
-        )
+        pairs = zip(sent_after(readback.first, cursor), came(readback.first, answer), strict=False)
         for first, again in pairs:
             expect(
                 (first.type, repr(first.payload)) == (again.type, repr(again.payload)),
@@ -247,9 +245,7 @@ def test_unknown_cursor(unusable_cursors: list[Answer]) -> None:
     hint="no id: line outside of events of the run",
     presupposes=["resume.finished-run"],
 )
-def test_error_does_not_poison(
-    unusable_cursors: list[Answer], complete_run: Observation
-) -> None:
+def test_error_does_not_poison(unusable_cursors: list[Answer], complete_run: Observation) -> None:
     own = {cursor.text for _, cursor in complete_run.identified}
     for answer in unusable_cursors:
         for block in answer.recording.blocks:

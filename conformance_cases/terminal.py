@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.recording import Recording
 
+
 def how_it_ended(run: Observation) -> str:
     """The end of a run in words: what was said last, and how the body ended."""
     exchange = breaking_exchange(run)
     last = run.events[-1] if run.events else None
-    said = f"the last event is {last.type or last.sentinel or 'without a type'}" if last else "no event"
+    said = (
+        f"the last event is {last.type or last.sentinel or 'without a type'}"
+        if last
+        else "no event"
+    )
     ends = {
         EndKind.COMPLETE: "then the body ends cleanly",
         EndKind.CLOSE_DELIMITED: "then the connection closes, which ends the body",
@@ -324,13 +329,15 @@ def test_nothing_lost_before_crash(crash_run: Observation) -> None:
     if marker is None:
         raise NotTested(
             "no marker is declared that the agent emits last before it crashes",
-            "declare it: crash = { …, marker = \"the last words\" }",
+            'declare it: crash = { …, marker = "the last words" }',
         )
     error = crash_run.errors[0] if crash_run.errors else None
     before = [
         text
         for event in crash_run.events
-        if error is None or event.exchange is not error.exchange or event.block.index < error.block.index
+        if error is None
+        or event.exchange is not error.exchange
+        or event.block.index < error.block.index
         if (text := crash_run.text_of(event)) is not None
     ]
     expect(

@@ -20,11 +20,14 @@ RETRY = 0.1
 TOKEN = "token-of-the-suite"
 """No secret: it only makes the reference server ask for credentials, so that this is judged too."""
 
+ORIGIN = "https://app.example"
+
 REFERENCE: Mapping[str, Any] = {
     "url": "http://127.0.0.1:0/v1/runs",
     "dialect": "native",
     "heartbeat": HEARTBEAT,
     "control_header": True,
+    "cors_origin": ORIGIN,
     "headers": {"Authorization": f"Bearer {TOKEN}"},
 }
 """The settings that go with the reference server; the port is known once it listens."""
@@ -55,6 +58,8 @@ def reference_server(arguments: Sequence[str] = ()) -> Iterator[str]:
         str(RETRY),
         "--token",
         f"suite={TOKEN}",
+        "--cors-origin",
+        ORIGIN,
         *arguments,
     ]
     with TemporaryFile("w+") as log:

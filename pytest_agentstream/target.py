@@ -78,6 +78,7 @@ class Target(_Declared):
     trust_env: bool = False
     control_header: bool = False
     behind_proxy: bool = False
+    cors_origin: str | None = None
     setup: tuple[SetupStep, ...] = ()
     scenarios: dict[str, Scenario] = Field(default_factory=dict)
     timeouts: Timeouts = Field(default_factory=Timeouts)

@@ -18,6 +18,7 @@ from conformance_cases.probes.readback import (
 )
 from conformance_cases.probes.requests import (
     bad_bodies,
+    cors,
     duplicate_start,
     overloaded,
     unknown_run,
@@ -53,6 +54,7 @@ __all__ = [
     "bad_bodies",
     "bad_runs",
     "complete_run",
+    "cors",
     "crash_cancelled_run",
     "crash_exit_run",
     "crash_first_run",

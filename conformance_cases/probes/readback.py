@@ -55,7 +55,9 @@ def cursors_of(run: Observation) -> list[Cursor]:
     """The cursors of a run in the order sent; raises `NotTested` where it has fewer than two."""
     found = list(dict.fromkeys(cursor for _, cursor in run.identified))
     if len(found) < 2:
-        raise NotTested(f"`{run.scenario}` sent {len(found)} ids: there is nothing to resume behind")
+        raise NotTested(
+            f"`{run.scenario}` sent {len(found)} ids: there is nothing to resume behind"
+        )
     return found
 
 
@@ -101,7 +103,9 @@ async def foreign_cursor(
         )
     cursors_of(complete_run)
     other = cursors_of(long_run)
-    return TwoRuns(complete_run, long_run, await client.resume(complete_run, other[0].text, **client.replaying))
+    return TwoRuns(
+        complete_run, long_run, await client.resume(complete_run, other[0].text, **client.replaying)
+    )
 
 
 @probe(consent="fuzz", runs=0)

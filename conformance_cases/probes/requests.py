@@ -133,3 +133,40 @@ async def overloaded(client: Driver) -> Asked:
             recording=recording,
         )
     return Asked("an overloaded server", recording)
+
+
+@dataclass(frozen=True)
+class Cors:
+    """What a browser's page of another origin sees: the preflight, a stream, and refusals."""
+
+    origin: str
+    preflight: Recording
+    stream: Observation
+    refusals: tuple[Asked, ...]
+
+
+@probe(scenarios=["complete"])
+async def cors(client: Driver, target: Target, dialect: Dialect) -> Cors:
+    """Requests as a browser makes them for a page of the declared origin."""
+    origin = target.cors_origin
+    if origin is None:
+        raise NotTested(
+            "no page of another origin is declared",
+            'declare one: cors_origin = "https://app.example"',
+        )
+    headers = {"Origin": origin}
+    asking = {
+        **headers,
+        "Access-Control-Request-Method": dialect.profile.start.method,
+        "Access-Control-Request-Headers": "authorization,content-type,last-event-id",
+    }
+    preflight = await client.request("OPTIONS", "", headers=asking)
+    stream = await client.run("complete", headers=headers)
+    refusals = [Asked("PATCH", await client.request("PATCH", "", headers=headers))]
+    ids = [cursor.text for _, cursor in stream.identified]
+    if ids and dialect.profile.resume.kind != "none":
+        options = {"headers": headers, **client.replaying}
+        end = await client.resume(stream, ids[-1], **options)
+        refusals.append(Asked("a resume behind the terminal", end))
+        refusals.append(Asked("a bad cursor", await client.resume(stream, "no cursor", **options)))
+    return Cors(origin, preflight, stream, tuple(refusals))

@@ -187,8 +187,6 @@ async def crashed_runs(
 
 
 @probe(runs=0)
-async def all_runs(
-    good_runs: list[Observation], bad_runs: list[Observation]
-) -> list[Observation]:
+async def all_runs(good_runs: list[Observation], bad_runs: list[Observation]) -> list[Observation]:
     """Every run that could be provoked."""
     return good_runs + bad_runs

@@ -217,3 +217,171 @@ class Connection:
         elif other is None or other.ended:
             self.cut("rst", self._name(side))
         # else the other pipe reads what is left on that side, to its end
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def cut(self, how: How, by: By) -> None:
+        """End both sides now; a RST waits until the client has what was sent before it."""
+        if self._client is None and self._server is None:
+            return
+        self._stop()
+        self.gone.set()
+        if how == "fin":
+            self._end_server("fin", by)
+            self._end_client("fin", by)
+        else:
+            self._note(self._client, "rst", by)
+            self._note(self._server, "rst", by)
+            self._reset_when_acknowledged(self._loop.time() + RESET_WAIT)
+
+    def lift(self) -> None:
+        """Lift what holds: a stall goes on, a timeout closes."""
+        for pipe in (self._down, self._up):
+            if pipe is not None:
+                pipe.lift()
+                if self._stalled:
+                    pipe.release()
+        self._stalled = False
+
+    def close(self, by: By = "proxy") -> None:
+        """Close every socket of the connection now."""
+        self._stop()
+        for side in (self._client, self._server):
+            if side is not None:
+                self._note(side, "fin", by)
+                self._loop.remove_reader(side.sock.fileno())
+                side.close()
+        self._client = self._server = None
+        self._finish()
+
+    def _pass_fin(self, pipe: Pipe) -> None:
+        source, sink = pipe.source, pipe.sink
+        by = self._name(source)
+        if source in self._reset:
+            self.cut("rst", by)
+            return
+        self._note(source, "fin", by)
+        if source is self._client and self._hides_client():
+            self._lose_client("fin", by)
+            return
+        self._note(sink, "fin", by)
+        try:
+            sink.fin()
+        except OSError as error:
+            self.broke(pipe, sink, error)
+            return
+        self._passed_fins += 1
+        if self._passed_fins == 2:
+            self.close()
+
+    def _hides_client(self) -> bool:
+        return any(isinstance(one, HalfOpen) and not one.place for one in self.plan)
+
+    def _lose_client(self, how: How, by: By) -> None:
+        """Be done with the client, and let the server side stand, unread."""
+        self._stop()
+        if by == "client":
+            self._fire(next(fault for fault in self.plan if isinstance(fault, HalfOpen)))
+        self._end_client(how, by)
+
+    def _hold(self) -> None:
+        self._stalled = True
+        for pipe in (self._down, self._up):
+            if pipe is not None:
+                pipe.hold()
+
+    def _stop(self) -> None:
+        for pipe in (self._down, self._up):
+            if pipe is not None:
+                pipe.stop()
+        for handle in (self._timer, self._idle):
+            if handle is not None:
+                handle.cancel()
+
+    def _end_server(self, how: How, by: By) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            self._note_server(how, by)
+            server.reset() if how == "rst" else server.close()
+
+    def _end_client(self, how: How, by: By) -> None:
+        client = self._client
+        if client is None:
+            return
+        self._note_client(how, by)
+        if how == "rst" or by == "client":
+            self._client = None
+            client.reset() if how == "rst" else client.close()
+            self._settle()
+            return
+        try:
+            client.fin()
+        except OSError:
+            self._close_client()
+            return
+        # to close a socket with bytes that were not read would send a RST
+        self._loop.add_reader(client.sock.fileno(), self._discard)
+        self._timer = self._loop.call_later(LINGER, self._close_client)
+
+    def _discard(self) -> None:
+        if self._client is None:
+            return
+        try:
+            data = self._client.recv(ROOM)
+        except OSError:
+            data = b""
+        if data == b"":
+            self._close_client()
+
+    def _close_client(self) -> None:
+        client, self._client = self._client, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if client is not None:
+            self._loop.remove_reader(client.sock.fileno())
+            client.close()
+        self._settle()
+
+    def _reset_when_acknowledged(self, latest: float) -> None:
+        client = self._client
+        try:
+            waits = client is not None and client.unacknowledged > 0
+        except OSError:
+            waits = False
+        if waits and self._loop.time() < latest:
+            again = self._reset_when_acknowledged
+            self._timer = self._loop.call_later(ASK_AGAIN, again, latest)
+            return
+        by = self.client_end.by if self.client_end else "fault"
+        self._end_server("rst", by)
+        self._end_client("rst", by)
+
+    def _settle(self) -> None:
+        if self._client is None and self._server is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.closed is None:
+            self.closed = self._now()
+        self.gone.set()
+        self.over.set()
+
+    def _watch(self, idle: IdleCut) -> None:
+        due = self._active + idle.seconds
+        if self._loop.time() >= due:
+            self._fire(idle)
+            self.cut(idle.how, "fault")
+        else:
+            self._idle = self._loop.call_at(due, self._watch, idle)
+
+    # -- noting ----------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._loop.time() - self._zero
+
+    def _name(self, side: Side) -> By:
+        return "client" if side is self._client else "server"
+
+    def _fire(self, fault: Fault) -> None:
+        self.fired.append(Fired(fault, self._now(), self.downstream))
+        self.gone.set()

@@ -77,6 +77,7 @@ def judge(subject: Subject, directory: Path) -> Row:
             "dialect": subject.dialect,
             "control_header": True,
             "headers": REFERENCE["headers"],
+            "cors_origin": REFERENCE["cors_origin"],
             "timeouts": TIMEOUTS,
         }
         if subject.dialect in WITH_HEARTBEAT:
@@ -93,9 +94,7 @@ def judge(subject: Subject, directory: Path) -> Row:
 def subjects(names: list[str]) -> tuple[list[Subject], list[str]]:
     """All subjects, or the named ones, and the defects whose requirement has no case."""
     good = [Subject(f"no defect ({d})", ("--dialect", d), d) for d in DIALECTS]
-    good += [
-        Subject(f"variation {name}", ("--variation", name), "native") for name in VARIATIONS
-    ]
+    good += [Subject(f"variation {name}", ("--variation", name), "native") for name in VARIATIONS]
     wrong, without = [], []
     for defect in DEFECTS.values():
         dialect = "native" if defect.dialect == "any" else defect.dialect
