@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from conformance_cases.probes.requests import Asked, Cors
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.observing import Observation
-    from pytest_agentstream.recording import Head
+    from pytest_agentstream.recording import Head, Recording
     from pytest_agentstream.target import Target
 
 
@@ -317,3 +317,30 @@ def test_cors_on_refusals(cors: Cors) -> None:
             at=asked.recording.head or asked.recording,
             recording=asked.recording,
         )
+
+
+@requirement(
+    "http.connection-reusable",
+    SHOULD,
+    tier="core",
+    text="A connection can be used again after a stream, or the answer says that it closes.",
+    source="RFC 9112 9.6: a server that intends to close SHOULD send Connection: close",
+    breaks="connection pools: the next request fails on a connection that looks alive",
+    hint="Connection: close, where the server closes behind each stream",
+    presupposes=["http.terminated-body", "terminal.closes"],
+)
+def test_connection_reusable(same_connection: tuple[Observation, Recording]) -> None:
+    run, behind = same_connection
+    head = head_of(run)
+    if head.version != "HTTP/1.1":
+        raise NotApplicable(f"the answer is {head.version}")
+    if not run.first.ended_cleanly:
+        raise NotTested(f"the stream did not come to its own end ({run.first.end.kind})")
+    closes = "close" in listed(head, "connection")
+    expect(
+        closes or behind.connected is None,
+        expected="the next request on the same connection, or Connection: close",
+        actual="a connection that was closed without a word",
+        at=(head, run.first),
+        recording=run.first,
+    )

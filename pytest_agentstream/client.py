@@ -7,6 +7,8 @@ that was sent twice, and says when it had to make up an end.
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ from pytest_agentstream.transport import HttpTransport, UnsendableRequest
 from pytest_agentstream.watching import TerminalWatch, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.recording import Request
@@ -73,6 +75,18 @@ class Client:
     @property
     def target(self) -> Target:
         return self._target
+
+    def over(self, transport: Transport) -> Client:
+        """Return the same client over another transport."""
+        other = copy(self)
+        other._transport = transport
+        return other
+
+    @asynccontextmanager
+    async def keeping_alive(self) -> AsyncIterator[Client]:
+        """Yield the same client over one connection that is used again as long as it stands."""
+        async with self._transport.keeping_alive(self._target.url) as kept:
+            yield self.over(kept)
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -263,6 +263,16 @@ class Driver:
         except TemplateError as error:
             raise NotTested(f"the run cannot be answered: {error}") from None
 
+    def over(self, client: Client) -> Driver:
+        """Return the same driver with another client, over a proxy for instance."""
+        return Driver(client, self._target, self._dialect, self._ledger, self._asker)
+
+    @asynccontextmanager
+    async def keeping_alive(self) -> AsyncIterator[Driver]:
+        """Yield a driver whose requests share one connection as long as it stands."""
+        async with self._client.keeping_alive() as client:
+            yield self.over(client)
+
     @property
     def replaying(self) -> dict[str, Any]:
         """Options for `resume` where a finished run is read back: it need be waited for less."""

@@ -11,6 +11,7 @@ from reference_server.app import ReferenceServer
 from reference_server.defects import DEFECTS
 from reference_server.encoders import ENCODERS
 from reference_server.parts import Parts
+from reference_server.protocol import native_schema
 from reference_server.scenario import nearest
 from reference_server.serving import serve
 from reference_server.settings import Settings
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.list_defects:
         _list_defects(as_json=options.json)
+        return
+    if options.schema:
+        print(json.dumps(native_schema(), indent=2))
         return
     tokens = {}
     for pair in options.token:
@@ -91,6 +95,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--list-defects", action="store_true", help="and exit")
     parser.add_argument("--json", action="store_true", help="list as JSON")
+    parser.add_argument("--schema", action="store_true", help="print the events' schemas and exit")
     return parser
 
 

@@ -19,6 +19,7 @@ from reference_server.auth import COOKIE
 from reference_server.log import LogFull
 from reference_server.parts import Parts
 from reference_server.problems import Problem, on_exception, on_http_exception, on_problem
+from reference_server.scenarios import OVERLOADED
 from reference_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class ReferenceServer:
             return await self.stream(request, cursor.run, cursor.seq, user)
         if self.registry.closing:
             raise Problem(503, "The server is going down.", {"Retry-After": "1"})
+        if order.scenario.name == OVERLOADED:
+            raise Problem(429, "Too many runs are started.", {"Retry-After": "1"})
         grace = self.settings.grace if order.on_disconnect == "cancel" else None
         try:
             run = await self.registry.start(

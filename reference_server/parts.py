@@ -11,7 +11,8 @@ from reference_server.encoders.native import Native
 from reference_server.frames import Framing
 from reference_server.intake import Intake
 from reference_server.log import EventLog, MemoryLog
-from reference_server.runs import Producer, Registry
+from reference_server.registry import Registry
+from reference_server.runs import Producer
 from reference_server.scenarios import scripted
 from reference_server.stream import EventStream, Pacing, Reader, Writer
 

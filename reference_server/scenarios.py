@@ -77,7 +77,7 @@ async def tools(task: Assignment) -> AsyncIterator[Event]:
 async def silence(task: Assignment) -> AsyncIterator[Event]:
     """Say a little, nothing for `seconds`, then the rest."""
     yield Turn(turn_number=1)
-    async for event in _tokens(*WORDS[:3]):
+    async for event in _tokens(*WORDS[:2], task.scenario["marker"]):
         yield event
     await asyncio.sleep(task.scenario["seconds"])
     async for event in _tokens(*WORDS[3:]):
@@ -194,7 +194,7 @@ async def pauses(task: Assignment) -> AsyncIterator[Event]:
 SCENARIOS: dict[str, tuple[Agent, Mapping[str, Parameter]]] = {
     "complete": (complete, {}),
     "tools": (tools, {"seconds": seconds(0.02)}),
-    "silence": (silence, {"seconds": seconds(1.0)}),
+    "silence": (silence, {"seconds": seconds(1.0), "marker": words(WORDS[2])}),
     "slow-start": (slow_start, {"seconds": seconds(1.0)}),
     "crash": (
         crash,
@@ -212,9 +212,12 @@ SCENARIOS: dict[str, tuple[Agent, Mapping[str, Parameter]]] = {
     "block": (block, {"seconds": seconds(1.0)}),
     "pauses": (pauses, {"seconds": seconds(0.2), "count": number(5, most=1000)}),
 }
-"""Each scenario with the parameters it takes."""
+"""Each scenario that an agent plays, with the parameters it takes."""
 
-PARAMETERS = {name: parameters for name, (_, parameters) in SCENARIOS.items()}
+OVERLOADED = "overloaded"
+"""The scenario in which no agent begins: the start is refused with 429."""
+
+PARAMETERS = {name: parameters for name, (_, parameters) in SCENARIOS.items()} | {OVERLOADED: {}}
 
 
 def scripted(task: Assignment) -> AsyncIterator[Event]:

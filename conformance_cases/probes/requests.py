@@ -135,6 +135,14 @@ async def overloaded(client: Driver) -> Asked:
     return Asked("an overloaded server", recording)
 
 
+@probe(scenarios=["complete"])
+async def same_connection(client: Driver) -> tuple[Observation, Recording]:
+    """A run, and a small request behind it on the same connection."""
+    async with client.keeping_alive() as kept:
+        run = await kept.run("complete")
+        return run, await kept.request("PATCH", "")
+
+
 @dataclass(frozen=True)
 class Cors:
     """What a browser's page of another origin sees: the preflight, a stream, and refusals."""
