@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from conformance_cases.clients import httpx_sse_events, httpx_sse_version
 from pytest_agentstream.cases import requirement, sample
 from pytest_agentstream.dialects.payload import parse
-from pytest_agentstream.recording import Recording
 from pytest_agentstream.requirements import MUST, SHOULD
 from pytest_agentstream.tolerances import LONGEST_LINE, LONGEST_RETRY, SHORTEST_RETRY
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
 
 if TYPE_CHECKING:
+    from pytest_agentstream.recording import Recording
     from collections.abc import Iterator
 
     from pytest_agentstream.dialects import Dialect
@@ -113,7 +113,7 @@ def test_no_bom(all_runs: list[Observation]) -> None:
     tier="core",
     text="Every block ends with a blank line, the last one too.",
     source="WHATWG HTML 9.2.6: once the end of the file is reached, pending data must be discarded",
-    breaks="EventSource and every client that follows the specification: the last event is discarded",
+    breaks="EventSource and every client that follows the specification: they discard the event",
     hint="end the last block with an empty line like all others",
     presupposes=["http.terminated-body"],
     needs=sample(blocks=1),
@@ -221,7 +221,7 @@ _EVENT_IN_COMMENT = re.compile(r"(?:^|[^a-z])data: ?[\[{]")
 
 
 def _is_torn(line: Line, dialect: Dialect) -> bool:
-    """Whether the line is broken by what stands in it: a whole payload may well quote a heartbeat."""
+    """Whether what stands in the line breaks it: a whole payload may well quote a heartbeat."""
     if line.kind == "comment":
         return False
     return line.name != "data" or parse(line.value, dialect.profile.payload).problem is not None

@@ -105,7 +105,7 @@ def silence(run: Observation, h: float) -> Pause:
     seconds = run.declared.seconds
     if seconds is not None and seconds < SILENCE_NEEDED * h:
         raise NotTested(
-            f"needs a `silence` of {SILENCE_NEEDED * h:g} s, and the mapped one lasts {seconds:g} s",
+            f"needs a `silence` of {SILENCE_NEEDED * h:g} s; the mapped one lasts {seconds:g} s",
             f"map a longer one, with seconds = {SILENCE_NEEDED * h:g}, or promise a shorter H",
         )
     return declared_pause(run)
@@ -239,7 +239,7 @@ def _long_enough(run: Observation, h: float) -> Pause:
     seconds = run.declared.seconds
     if seconds is not None and seconds <= needed:
         raise NotTested(
-            f"needs a `{run.scenario}` that pauses for more than {needed:.2f} s; it does for {seconds:g} s",
+            f"needs a `{run.scenario}` that pauses for over {needed:.2f} s, not {seconds:g} s",
             f"map a longer one, with seconds = {2 * h:g}",
         )
     return declared_pause(run)

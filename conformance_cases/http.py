@@ -32,7 +32,7 @@ def head_of(run: Observation) -> Head:
     text="A stream answers with status 200.",
     source="WHATWG HTML 9.2.3: any other status fails the connection; RFC 9110 15.3",
     breaks="EventSource, which gives up for good on any other status",
-    hint="answer 200 where the stream itself is the answer; 201 or 202 belong to a start without one",
+    hint="answer 200 where the stream is the answer; 201 and 202 belong to starts without one",
 )
 def test_status(complete_run: Observation, dialect: Dialect) -> None:
     head = head_of(complete_run)
@@ -82,7 +82,7 @@ def test_content_type(complete_run: Observation, dialect: Dialect) -> None:
     SHOULD,
     tier="core",
     text="A live stream has no Content-Length.",
-    source="RFC 9112 6.2: a length that is known beforehand means that the body was complete before",
+    source="RFC 9112 6.2: a length that is known beforehand is that of a body made before",
     breaks="whoever waits: a body whose length is known was buffered whole before its first byte",
     hint="stream the body; do not build it first",
 )
@@ -170,7 +170,7 @@ BROKEN = {
     tier="core",
     text="The body of a stream comes to its own end: no incomplete chunk or length, no reset.",
     source="RFC 9112 8: an incomplete message; 7.1: the last chunk",
-    breaks="clients that retry on a network error: they post the whole run again, after it succeeded",
+    breaks="clients that retry on a network error: they post the run again, after it succeeded",
     hint="return from the response handler; do not close the socket under it",
 )
 def test_terminated_body(complete_run: Observation) -> None:

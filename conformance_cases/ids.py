@@ -1,4 +1,4 @@
-"""The ids of a run's events: there, once each, in order, and fit for the header that brings them back."""
+"""The ids of a run's events: there, once each, in order, and fit for a header."""
 
 from __future__ import annotations
 

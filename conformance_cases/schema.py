@@ -1,4 +1,4 @@
-"""What each event says: that it parses, has a known type, and the fields that its type must have."""
+"""What each event says: that it parses, has a known type, and the fields of its type."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_crash_is_not_success(crashed_runs: list[Observation]) -> None:
 
 
 def expect_not_success(run: Observation) -> None:
-    """Fail where a run that crashed says success; where nothing shows a crash, doubt the control."""
+    """Fail where a run that crashed says success; if nothing shows a crash, doubt the control."""
     for event, outcome in run.terminals:
         if outcome is not Outcome.SUCCESS:
             continue
@@ -290,7 +290,7 @@ def test_on_crash(crash_run: Observation) -> None:
     "terminal.on-crash-before-first",
     MUST,
     tier="resilient",
-    text="An exception before the first event is an HTTP error, or ends in an error and a terminal.",
+    text="An exception before the first event is an HTTP error, or an error and a terminal.",
     source="the dialect's terminal; kubently #65 (200 with an empty body)",
     hint="catch around the whole agent, its start included",
     presupposes=["terminal.crash-is-not-success"],
@@ -383,7 +383,8 @@ def _block_at(exchange: Recording, offset: int):  # type: ignore[no-untyped-def]
 
 
 STACK = re.compile(
-    r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|\bat [\w.$<>]+ ?\([^)]*:\d+(:\d+)?\)"
+    r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+"
+    r"|\bat [\w.$<>]+ ?\([^)]*:\d+(:\d+)?\)"
 )
 
 
@@ -426,7 +427,7 @@ def test_no_stack_traces(bad_runs: list[Observation]) -> None:
     "terminal.handled-failure",
     MUST,
     tier="resilient",
-    text="A failure that the agent reports itself ends in an error and a terminal that says failure.",
+    text="A failure that the agent reports itself ends in an error and a terminal for it.",
     source="the dialect's terminal and outcomes",
     breaks="whoever acts on the outcome",
     hint="let the terminal's outcome follow from the error",

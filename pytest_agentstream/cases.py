@@ -20,7 +20,7 @@ RESOURCES = frozenset({"target", "dialect"})
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The least evidence that proves anything, by kind: `events`, `ids`, `blocks`, `terminals`, …"""
+    """The least evidence that proves anything, by kind: `events`, `ids`, `blocks`, …"""
 
     least: tuple[tuple[str, int], ...] = ()
 

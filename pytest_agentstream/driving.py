@@ -281,7 +281,7 @@ class Driver:
         bound = {name: min(value, getattr(limits, name)) for name, value in shorter.items()}
         return {"timeouts": limits.model_copy(update=bound)}
 
-    async def resume(self, seen: Observation, cursor: str, **options: Any) -> Recording:
+    async def resume(self, seen: Observation, cursor: str | None, **options: Any) -> Recording:
         """Read a run back from a cursor in one exchange, which starts nothing."""
         self._stop_if_gone()
         return self._noted(await self._client.resume(seen.run, cursor, **options))

@@ -144,7 +144,8 @@ def secrets_in(name: str, value: str) -> list[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    encoded = {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
+    encoded = {quote(secret, safe=safe, errors="replace") for safe in ("", "/")}
+    encoded.add(quote_plus(secret, errors="replace"))
     lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in encoded}
     escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     slashed = {form.replace("/", "\\/") for form in escaped}

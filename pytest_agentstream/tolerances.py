@@ -6,7 +6,7 @@ SILENCE_NEEDED = 3.5
 """A silence shorter than this many H proves nothing: one heartbeat may have come by chance."""
 
 HEARTBEAT_FACTOR = 1.5
-"""A gap may be H and half of it again: a server that sleeps exactly H, on a busy machine, is good."""
+"""A gap may be H and half of it again: a busy server that sleeps exactly H is good."""
 
 HEARTBEAT_GRACE = 0.05
 """Added to every heartbeat limit: scheduling and loopback cost this much even where H is tiny."""
@@ -15,13 +15,13 @@ HEARTBEATS_PER_INTERVAL = 5.0
 """More heartbeats per H than this, while idle, are a flood."""
 
 FLOOD_GRACE = 3
-"""Heartbeats beyond the rate that are forgiven: the edges of a silence belong to the events beside it."""
+"""Heartbeats beyond the rate that are forgiven: a silence has edges."""
 
 CLOSE_AFTER_TERMINAL = 2.0
 """A stream ends this soon after its terminal."""
 
 WATCH_AFTER_TERMINAL = 2.5
-"""How long the client goes on reading behind a terminal: long enough to see CLOSE_AFTER_TERMINAL broken."""
+"""How long the client reads on behind a terminal, to see CLOSE_AFTER_TERMINAL broken."""
 
 SILENCE_SHORTFALL = 0.9
 """A declared silence may be this much shorter than declared: clocks and sleeps round down."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import urllib.request
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -60,6 +60,10 @@ class Transport(Protocol):
         the first `Watch` that it returns, or a shorter one, says when to stop. Cookies of `jar` are
         sent, and those received are kept in it. Raises `UnsendableRequest`.
         """
+        ...
+
+    def keeping_alive(self, url: str) -> AbstractAsyncContextManager[Transport]:
+        """Yield a transport that reuses one connection to the origin of `url`."""
         ...
 
 

@@ -123,7 +123,7 @@ def expect(
 ) -> None:
     """Raise `Failed` with a finding unless `holds`.
 
-    `at` is the event, block, line or recording that shows it; the others are the words of the finding.
+    `at` is the event, block, line, head or recording that shows it.
     """
     if not holds:
         places = at if isinstance(at, tuple) else () if at is None else (at,)

@@ -1,4 +1,4 @@
-"""Read a finished run back from every cursor, the wrong ones too: cheap requests that start nothing."""
+"""Read a finished run back from every cursor, wrong ones too: requests that start nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_CURSORS = 40
 AT_ONCE = 8
 AHEAD = 1000
 MALFORMED = ("not a cursor", "-1", "1e9", "0x10", "१", "../../1", "{}", "9" * 400)
-"""Cursors that no dialect has, frozen: words, signs, other digits, paths, JSON, far too many digits."""
+"""Cursors that no dialect has, frozen: words, signs, other digits, paths, too many digits."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def cursors_of(run: Observation) -> list[Cursor]:
 
 
 async def read_back(client: Driver, run: Observation) -> ReadBack:
-    """Read a run back from its cursors, some at once; a replay is not waited for as long as a run."""
+    """Read a run back from its cursors, some at once; a replay is not waited for like a run."""
     cursors = cursors_of(run)
     step = max(1, -(-len(cursors) // MOST_CURSORS))
     chosen = sorted({*range(0, len(cursors), step), len(cursors) - 2, len(cursors) - 1})
@@ -143,7 +143,7 @@ async def same_request(client: Driver, complete_run: Observation) -> Answer:
 async def after_terminal(
     client: Driver, complete_run: Observation, dialect: Dialect
 ) -> list[Answer]:
-    """The finished run, asked for from its very end: by resuming, and by the start request again."""
+    """The finished run, asked for from its very end: by resuming, and by starting again."""
     last = cursors_of(complete_run)[-1].text
     answers = [Answer(last, await client.resume(complete_run, last, **client.replaying))]
     if dialect.not_applicable("resume.same-request") is None:

@@ -1,4 +1,4 @@
-"""Requests that a server should refuse, or answer once: bad bodies, no credentials, unknown runs."""
+"""Requests to refuse, or to answer once: bad bodies, no credentials, unknown runs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.probing import probe
-from pytest_agentstream.recording import Recording
 from pytest_agentstream.verdicts import ControlBroken, NotApplicable, NotTested
 from pytest_agentstream.watching import Watch
 
 if TYPE_CHECKING:
+    from pytest_agentstream.recording import Recording
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation

@@ -1,13 +1,13 @@
-"""Connections through the proxy: two sides, two pipes, and how each side ended."""
+"""Connections through the proxy: two sides, two pipes, and the faults that take hold of both."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from pytest_agentstream.faults.closing import Ends
 from pytest_agentstream.faults.model import (
-    Cut,
     HalfOpen,
     IdleCut,
     Latency,
@@ -22,21 +22,12 @@ from pytest_agentstream.faults.shaping import INTERVAL, Act, Kind, Shaper
 if TYPE_CHECKING:
     from random import Random
 
-    from pytest_agentstream.faults.model import Fault, How, Plan
+    from pytest_agentstream.faults.closing import By, SideEnd
+    from pytest_agentstream.faults.model import Direction, Fault, How, Plan
     from pytest_agentstream.faults.sides import Side
 
 ROOM_FOR_DELAY = 1024 * 1024
-"""Bytes that wait in a pipe that delays; more than this a delay of theirs is not let in."""
-
-LINGER = 1.0
-"""Seconds for which a client that got a FIN may still send, before its connection is closed."""
-
-RESET_WAIT = 1.0
-"""Seconds that a RST waits for what was sent before it, which it would discard."""
-
-ASK_AGAIN = 0.001
-
-By = Literal["client", "server", "fault", "proxy"]
+"""Bytes that a pipe with a latency holds at most; it passes no more than that in one latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,52 +39,37 @@ class Fired:
     byte: int
 
 
-@dataclass(frozen=True, slots=True)
-class SideEnd:
-    """How one side's connection ended: with what, whose doing it was, and when.
-
-    `proxy` is the proxy that was closed, or could not reach the server.
-    """
-
-    how: How
-    by: By
-    at: float
-
-
 class Connection:
     """One connection of a client, and what was injected. Times are seconds since the proxy began.
 
     - `number`: 1 for the proxy's first.
-    - `fired`: the faults at a place or a time that were injected; others act all the time.
-    - `client_end`, `server_end`: how each side ended, None while it stands.
-    - `problem`: why the server could not be reached, or a place not be found; else empty.
-    - `gone`: set once a fault has fired that ends or holds, or a side has ended by itself.
-    - `over`: set once all its sockets are closed.
+    - `plan`: the faults that it was given.
+    - `fired`: those at a place or a time, once they are injected; others act all the time.
+    - `hit`: set when the first of them has fired, or all is over.
+    - `over`: set when every socket of the connection is closed; `closed` is when that was.
     """
 
     def __init__(self, number: int, plan: Plan, client: Side, random: Random, zero: float) -> None:
         self.number = number
         self.plan = plan
-        self.opened = 0.0
-        self.closed: float | None = None
         self.fired: list[Fired] = []
-        self.client_end: SideEnd | None = None
-        self.server_end: SideEnd | None = None
-        self.gone = asyncio.Event()
+        self.hit = asyncio.Event()
         self.over = asyncio.Event()
+        self.closed: float | None = None
         self._loop = asyncio.get_running_loop()
         self._zero = zero
+        self.opened = self._now()
         self._random = random
-        self._client: Side | None = client
-        self._server: Side | None = None
+        self._client = client
+        self._ends = Ends(self._loop, zero, self._finish)
+        self._ends.add(client)
         self._down: Pipe | None = None
         self._up: Pipe | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
+        self._idle: asyncio.TimerHandle | None = None
         self._failure = ""
         self._reset: set[Side] = set()
-        self.opened = self._now()
+        self._stalled = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.number}: {describe(self.plan)}; {self.downstream} bytes down>"
@@ -110,58 +86,52 @@ class Connection:
 
     @property
     def held(self) -> int:
-        """Bytes that are in the proxy now."""
-        return sum(pipe.holds for pipe in (self._down, self._up) if pipe)
+        """Bytes that wait in the proxy now."""
+        return sum(pipe.holds for pipe in self._pipes)
+
+    @property
+    def client_end(self) -> SideEnd | None:
+        """How the client's side ended, or None while it stands."""
+        return self._ends.noted.get("client")
+
+    @property
+    def server_end(self) -> SideEnd | None:
+        """How the server's side ended, or None while it stands or where there was none."""
+        return self._ends.noted.get("server")
 
     @property
     def problem(self) -> str:
-        if self._failure or self._down is None:
-            return self._failure
-        return "; ".join(self._down.problems)
-
-    # -- beginning -------------------------------------------------------------------------
-
-    def refuse(self) -> None:
-        """Reset the client; there is no server side."""
-        refusal = next((fault for fault in self.plan if isinstance(fault, Refuse)), None)
-        if refusal is not None:
-            self._fire(refusal)
-        self._end_client("rst", "fault" if refusal else "proxy")
-        self._finish()
-
-    def fail(self, problem: str) -> None:
-        """Give up: the server can't be reached."""
-        self._failure = problem
-        self.refuse()
+        """Why the server was not reached, or the place of a fault not found; else empty."""
+        return self._failure or "; ".join(self._down.problems if self._down else ())
 
     def join(self, server: Side) -> None:
-        """Begin passing bytes between the client and the server."""
-        client = self._client
-        if client is None:
+        """Begin to pass bytes between the client and the server."""
+        if "client" not in self._ends:
             server.close()
             return
-        self._server = server
+        self._ends.add(server)
         now = self._loop.time()
-        down, up = (
-            Shaper(self.plan, direction, self._random, now) for direction in ("downstream", "upstream")
-        )
         slow = next((fault for fault in self.plan if isinstance(fault, SlowReader)), None)
         idle = next((fault for fault in self.plan if isinstance(fault, IdleCut)), None)
+        room = self._room("downstream") if slow is None else max(int(slow.rate * INTERVAL), 1)
         counts = any(counts_http(fault) for fault in self.plan)
-        room = self._room("downstream")
-        if slow is not None:
-            room = max(int(slow.rate * INTERVAL), 1)
         self._down = Pipe(
-            self._loop, server, client, self, shaper=down or None, room=room, watched=bool(idle)
+            self._loop,
+            server,
+            self._client,
+            self,
+            shaper=Shaper(self.plan, "downstream", self._random, now) or None,
+            room=room,
+            watched=idle is not None,
         )
         self._up = Pipe(
             self._loop,
-            client,
+            self._client,
             server,
             self,
-            shaper=up or None,
+            shaper=Shaper(self.plan, "upstream", self._random, now) or None,
             room=self._room("upstream"),
-            watched=bool(idle) or counts,
+            watched=idle is not None or counts,
         )
         if idle is not None:
             self._active = now
@@ -170,11 +140,35 @@ class Connection:
         if slow is None or slow.rate:
             self._down.release()
 
-    def _room(self, direction: str) -> int:
-        delays = any(
-            isinstance(fault, Latency) and fault.direction == direction for fault in self.plan
-        )
-        return ROOM_FOR_DELAY if delays else ROOM
+    def refuse(self, problem: str = "") -> None:
+        """Reset the client: its plan says so, or the server can't be reached, for that reason."""
+        self._failure = problem
+        refusal = next((fault for fault in self.plan if isinstance(fault, Refuse)), None)
+        if refusal is not None:
+            self._fire(refusal)
+        self._ends.close_all("rst", "fault" if refusal else "proxy")
+
+    def lift(self) -> None:
+        """Lift what holds: a stall goes on, a timeout closes."""
+        stalled, self._stalled = self._stalled, False
+        for pipe in self._pipes:
+            if stalled:
+                pipe.release()
+            pipe.lift()
+
+    def cut(self, how: How, by: By) -> None:
+        """End both sides now, with a FIN or a RST."""
+        self._stop()
+        if how == "rst":
+            self._ends.reset(by)
+        else:
+            self._ends.close("server", "fin", by)
+            self._ends.fin_client(by)
+
+    def close(self) -> None:
+        """Close every socket at once, as the proxy is closed."""
+        self._stop()
+        self._ends.close_all("fin", "proxy")
 
     # -- what pipes tell -------------------------------------------------------------------
 
@@ -188,183 +182,76 @@ class Connection:
         """See `Watcher`."""
         if act.fault is not None:
             self._fire(act.fault)
+        by: By = "fault" if act.fault is not None else pipe.source.name
         match act.kind:
             case Kind.EOF:
                 self._pass_fin(pipe)
             case Kind.FIN:
-                self.cut("fin", "fault")
+                self.cut("fin", by)
             case Kind.RST:
-                self.cut("rst", "fault" if act.fault else self._name(pipe.source))
+                self.cut("rst", by)
             case Kind.STALL:
-                self._hold()
-            case Kind.HALF_OPEN:
-                assert isinstance(act.fault, HalfOpen)
-                self._lose_client(act.fault.how, "fault")
-            case Kind.MARK:
-                pass
+                self._stalled = True
+                for each in self._pipes:
+                    each.hold()
+            case Kind.HALF_OPEN if isinstance(act.fault, HalfOpen):
+                self._stop()
+                if act.fault.how == "rst":
+                    self._ends.reset(by, ("client",))
+                else:
+                    self._ends.fin_client(by)
 
     def broke(self, pipe: Pipe, side: Side, error: OSError) -> None:
         """See `Watcher`."""
-        if side is self._client and self._hides_client():
-            self._note(side, "rst", "client")
-            self._lose_client("rst", "client")
+        if self._hides(side, "rst"):
             return
-        self._note(side, "rst", self._name(side))
+        self._ends.note(side.name, "rst", side.name)
         self._reset.add(side)
         other = self._up if pipe is self._down else self._down
         if side is pipe.source:
             pipe.finish(Act(Kind.RST))
         elif other is None or other.ended:
-            self.cut("rst", self._name(side))
+            self.cut("rst", side.name)
         # else the other pipe reads what is left on that side, to its end
-
-    # -- ending ----------------------------------------------------------------------------
-
-    def cut(self, how: How, by: By) -> None:
-        """End both sides now; a RST waits until the client has what was sent before it."""
-        if self._client is None and self._server is None:
-            return
-        self._stop()
-        self.gone.set()
-        if how == "fin":
-            self._end_server("fin", by)
-            self._end_client("fin", by)
-        else:
-            self._note(self._client, "rst", by)
-            self._note(self._server, "rst", by)
-            self._reset_when_acknowledged(self._loop.time() + RESET_WAIT)
-
-    def lift(self) -> None:
-        """Lift what holds: a stall goes on, a timeout closes."""
-        for pipe in (self._down, self._up):
-            if pipe is not None:
-                pipe.lift()
-                if self._stalled:
-                    pipe.release()
-        self._stalled = False
-
-    def close(self, by: By = "proxy") -> None:
-        """Close every socket of the connection now."""
-        self._stop()
-        for side in (self._client, self._server):
-            if side is not None:
-                self._note(side, "fin", by)
-                self._loop.remove_reader(side.sock.fileno())
-                side.close()
-        self._client = self._server = None
-        self._finish()
 
     def _pass_fin(self, pipe: Pipe) -> None:
         source, sink = pipe.source, pipe.sink
-        by = self._name(source)
         if source in self._reset:
-            self.cut("rst", by)
+            self.cut("rst", source.name)
             return
-        self._note(source, "fin", by)
-        if source is self._client and self._hides_client():
-            self._lose_client("fin", by)
+        if self._hides(source, "fin"):
             return
-        self._note(sink, "fin", by)
+        self._ends.note(source.name, "fin", source.name)
+        self._ends.note(sink.name, "fin", source.name)
+        pipe.passed_fin = True
         try:
             sink.fin()
         except OSError as error:
             self.broke(pipe, sink, error)
             return
-        self._passed_fins += 1
-        if self._passed_fins == 2:
-            self.close()
+        if all(each.passed_fin for each in self._pipes):
+            self._stop()
+            self._ends.close_all("fin", source.name)
 
-    def _hides_client(self) -> bool:
-        return any(isinstance(one, HalfOpen) and not one.place for one in self.plan)
-
-    def _lose_client(self, how: How, by: By) -> None:
-        """Be done with the client, and let the server side stand, unread."""
+    def _hides(self, side: Side, how: How) -> bool:
+        """Hide from the server that the client is gone, where the plan says so."""
+        fault = next((one for one in self.plan if isinstance(one, HalfOpen)), None)
+        if fault is None or fault.place or side is not self._client:
+            return False
+        self._fire(fault)
         self._stop()
-        if by == "client":
-            self._fire(next(fault for fault in self.plan if isinstance(fault, HalfOpen)))
-        self._end_client(how, by)
+        self._ends.close("client", how, "client")
+        return True
 
-    def _hold(self) -> None:
-        self._stalled = True
-        for pipe in (self._down, self._up):
-            if pipe is not None:
-                pipe.hold()
+    # -- inside ----------------------------------------------------------------------------
 
-    def _stop(self) -> None:
-        for pipe in (self._down, self._up):
-            if pipe is not None:
-                pipe.stop()
-        for handle in (self._timer, self._idle):
-            if handle is not None:
-                handle.cancel()
+    @property
+    def _pipes(self) -> tuple[Pipe, ...]:
+        return tuple(pipe for pipe in (self._down, self._up) if pipe is not None)
 
-    def _end_server(self, how: How, by: By) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            self._note_server(how, by)
-            server.reset() if how == "rst" else server.close()
-
-    def _end_client(self, how: How, by: By) -> None:
-        client = self._client
-        if client is None:
-            return
-        self._note_client(how, by)
-        if how == "rst" or by == "client":
-            self._client = None
-            client.reset() if how == "rst" else client.close()
-            self._settle()
-            return
-        try:
-            client.fin()
-        except OSError:
-            self._close_client()
-            return
-        # to close a socket with bytes that were not read would send a RST
-        self._loop.add_reader(client.sock.fileno(), self._discard)
-        self._timer = self._loop.call_later(LINGER, self._close_client)
-
-    def _discard(self) -> None:
-        if self._client is None:
-            return
-        try:
-            data = self._client.recv(ROOM)
-        except OSError:
-            data = b""
-        if data == b"":
-            self._close_client()
-
-    def _close_client(self) -> None:
-        client, self._client = self._client, None
-        if self._timer is not None:
-            self._timer.cancel()
-        if client is not None:
-            self._loop.remove_reader(client.sock.fileno())
-            client.close()
-        self._settle()
-
-    def _reset_when_acknowledged(self, latest: float) -> None:
-        client = self._client
-        try:
-            waits = client is not None and client.unacknowledged > 0
-        except OSError:
-            waits = False
-        if waits and self._loop.time() < latest:
-            again = self._reset_when_acknowledged
-            self._timer = self._loop.call_later(ASK_AGAIN, again, latest)
-            return
-        by = self.client_end.by if self.client_end else "fault"
-        self._end_server("rst", by)
-        self._end_client("rst", by)
-
-    def _settle(self) -> None:
-        if self._client is None and self._server is None:
-            self._finish()
-
-    def _finish(self) -> None:
-        if self.closed is None:
-            self.closed = self._now()
-        self.gone.set()
-        self.over.set()
+    def _room(self, direction: Direction) -> int:
+        late = (one for one in self.plan if isinstance(one, Latency))
+        return ROOM_FOR_DELAY if any(one.direction == direction for one in late) else ROOM
 
     def _watch(self, idle: IdleCut) -> None:
         due = self._active + idle.seconds
@@ -374,14 +261,21 @@ class Connection:
         else:
             self._idle = self._loop.call_at(due, self._watch, idle)
 
-    # -- noting ----------------------------------------------------------------------------
-
-    def _now(self) -> float:
-        return self._loop.time() - self._zero
-
-    def _name(self, side: Side) -> By:
-        return "client" if side is self._client else "server"
+    def _stop(self) -> None:
+        for pipe in self._pipes:
+            pipe.stop()
+        if self._idle is not None:
+            self._idle.cancel()
 
     def _fire(self, fault: Fault) -> None:
         self.fired.append(Fired(fault, self._now(), self.downstream))
-        self.gone.set()
+        self.hit.set()
+
+    def _finish(self) -> None:
+        self._stop()
+        self.closed = self._now()
+        self.hit.set()
+        self.over.set()
+
+    def _now(self) -> float:
+        return self._loop.time() - self._zero

@@ -232,7 +232,9 @@ class Placed(Fault):
 
     def __post_init__(self) -> None:
         Fault.__post_init__(self)
-        given = [one for one in (self.after_bytes, self.after_body, self.after_event) if one is not None]
+        given = [
+            one for one in (self.after_bytes, self.after_body, self.after_event) if one is not None
+        ]
         if len(given) > 1 or not (given or self._anywhere):
             raise ValueError(
                 f"{self.name}: expected exactly one of after_bytes, after_body and after_event, "
@@ -290,7 +292,9 @@ class HalfOpen(Placed):
     how: How = "fin"
 
     def describe(self) -> str:
-        gone = f"a {self.how.upper()} to the client {self.place}" if self.place else "the client's end"
+        gone = (
+            f"a {self.how.upper()} to the client {self.place}" if self.place else "the client's end"
+        )
         return f"{gone}, of which the server never learns"
 
 
@@ -330,7 +334,9 @@ class SlowReader(Fault):
     window: int = 4096
 
     def describe(self) -> str:
-        return f"a client that reads {self.rate} bytes/s" if self.rate else "a client that never reads"
+        return (
+            f"a client that reads {self.rate} bytes/s" if self.rate else "a client that never reads"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

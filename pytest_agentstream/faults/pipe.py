@@ -39,8 +39,8 @@ class Watcher(Protocol):
 class Pipe:
     """Pass bytes from `source` to `sink`; `room` is how many of them it holds at most.
 
-    `passed` counts bytes handed to the sink's kernel. With `watched` the watcher is told of all
-    that is received.
+    `passed` counts bytes handed to the sink's kernel. `ended` is set when nothing more will come
+    from the source. With `watched` the watcher is told of all that is received.
     """
 
     def __init__(
@@ -57,14 +57,13 @@ class Pipe:
         self.source = source
         self.sink = sink
         self.passed = 0
-        self.ended = False  # nothing more will come from the source
+        self.ended = False
+        self.passed_fin = False
         self._loop = loop
         self._watcher = watcher
         self._shaper = shaper
         self._room = room
         self._watched = watched
-        self._source_fd = source.sock.fileno()
-        self._sink_fd = sink.sock.fileno()
         self._queue: deque[Item] = deque()
         self._queued = 0
         self._rest: memoryview | None = None
@@ -93,7 +92,7 @@ class Pipe:
         if not self._stopped:
             self._held = False
             if self._rest is not None:
-                self._loop.add_writer(self._sink_fd, self._writable)
+                self._loop.add_writer(self.sink.fd, self._writable)
             self._pump()
 
     def hold(self) -> None:
@@ -101,7 +100,7 @@ class Pipe:
         self._held = True
         self._pause()
         if self._rest is not None:
-            self._loop.remove_writer(self._sink_fd)
+            self._loop.remove_writer(self.sink.fd)
         self._disarm()
 
     def stop(self) -> None:
@@ -187,7 +186,7 @@ class Pipe:
         if taken < len(data):
             self._rest = memoryview(data)[taken:]
             self._pause()
-            self._loop.add_writer(self._sink_fd, self._writable)
+            self._loop.add_writer(self.sink.fd, self._writable)
 
     def _writable(self) -> None:
         if self._rest is None:
@@ -203,20 +202,20 @@ class Pipe:
             self._rest = self._rest[taken:]
             return
         self._rest = None
-        self._loop.remove_writer(self._sink_fd)
+        self._loop.remove_writer(self.sink.fd)
         self._pump()
 
     def _resume(self) -> None:
         if not self._reading:
             self._reading = True
-            self._loop.add_reader(self._source_fd, self._readable)
+            self._loop.add_reader(self.source.fd, self._readable)
             if self.source.pending:
                 self._loop.call_soon(self._readable)
 
     def _pause(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._source_fd)
+            self._loop.remove_reader(self.source.fd)
 
     def _arm(self) -> None:
         times = [self._queue[0][0]] if self._queue and self._rest is None else []

@@ -6,6 +6,9 @@ import socket
 import ssl
 import struct
 import sys
+from typing import Literal
+
+Name = Literal["client", "server"]
 
 FIN_LOST_IN_TLS = (ssl.SSLZeroReturnError, ssl.SSLEOFError)
 NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -13,15 +16,17 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
 class Side:
-    """A connected socket, whose peer is the client or the server.
+    """A connected socket; `name` says who is its peer.
 
     What an operation raises is an OSError: the connection was reset, or TLS broke.
     """
 
-    __slots__ = ("sock",)
+    __slots__ = ("fd", "name", "sock")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, name: Name) -> None:
         self.sock = sock
+        self.name: Name = name
+        self.fd = sock.fileno()
         sock.setblocking(False)
         # what is handed on goes at once, in the slices that came
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,8 +1,9 @@
-"""The ways in which the reference server can be made wrong, one module for each family."""
+"""The ways in which the reference server can be made wrong, one module for each subject."""
 
 from __future__ import annotations
 
 from reference_server.defects import (
+    crash,
     delivery,
     framing,
     heartbeat,
@@ -20,6 +21,7 @@ from reference_server.defects.defect import DEFECTS, Defect
 __all__ = [
     "DEFECTS",
     "Defect",
+    "crash",
     "delivery",
     "framing",
     "heartbeat",

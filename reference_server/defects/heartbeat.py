@@ -54,7 +54,7 @@ def no_heartbeat_before_first_event(parts: Parts) -> Parts:
 
 
 @defect(
-    "no-heartbeat-in-tools", "heartbeat.starts-early", "There is no heartbeat while a tool runs."
+    "no-heartbeat-in-tools", "heartbeat.while-tool-runs", "There is no heartbeat while a tool runs."
 )
 def no_heartbeat_in_tools(parts: Parts) -> Parts:
     return _paced(parts, lambda h, beats, last: None if last and last.type == "tool_use" else h / 2)

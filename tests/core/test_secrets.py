@@ -6,13 +6,15 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from pytest_agentstream.cases import case_of, requirement
 from pytest_agentstream.jsonl import write_recordings
 from pytest_agentstream.judging import CaseResult
-from pytest_agentstream.requirements import MUST
-from pytest_agentstream.cases import case_of, requirement
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.preflight import PreflightFailed
 from pytest_agentstream.probing import probe
+from pytest_agentstream.requirements import MUST
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
 from pytest_agentstream.verdicts import expect
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from pytest_agentstream.cases import Case
     from tests.conftest import Peer, RawServer
 
     Serving = Callable[..., AbstractContextManager[RawServer]]
@@ -36,17 +39,28 @@ async def echoed_run(preflight: Observation) -> Observation:
     return preflight
 
 
-@requirement("test.red", MUST, tier="core", text="It is red.", source="this test")
-def red(echoed_run: Observation) -> None:
-    said = echoed_run.blocks[0].raw.decode()
-    expect(
-        False,
-        expected=f"nothing of {said}",
-        actual=said,
-        at=(echoed_run.first, *echoed_run.events),
-        hint=said,
-        also=(said,),
-    )
+def red_case() -> Case:
+    @requirement("test.red", MUST, tier="core", text="It is red.", source="this test")
+    def red(echoed_run: Observation) -> None:
+        said = echoed_run.blocks[0].raw.decode()
+        expect(
+            False,
+            expected=f"nothing of {said}",
+            actual=said,
+            at=(echoed_run.first, *echoed_run.events),
+            hint=said,
+            also=(said,),
+        )
+
+    case = case_of(red)
+    assert case is not None
+    return case
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_secrets_that_come_back(serving: Serving, tmp_path: Path) -> None:
@@ -62,10 +76,9 @@ def test_secrets_that_come_back(serving: Serving, tmp_path: Path) -> None:
         await peer.chunk(f"data: {text}\n\ndata: {json.dumps({'text': CAPTURED})}\n\n")
         await peer.end()
 
-    case = case_of(red)
-    assert case is not None
+    case = red_case()
     with serving(thread, echo) as server:
-        session = Session(load(settings(server), directory=tmp_path, environment=SECRETS), {})
+        session = Session(load(settings(server), directory=tmp_path), {})
         try:
             result = session.judge(case)
             write_recordings(tmp_path / "runs.jsonl", session.recorded())
@@ -104,7 +117,7 @@ def test_secrets_in_a_refusal(serving: Serving, tmp_path: Path) -> None:
 
     with serving(refuse) as server:
         options = settings(server) | {"setup": [], "scenarios": {}}
-        session = Session(load(options, directory=tmp_path, environment=SECRETS), {})
+        session = Session(load(options, directory=tmp_path), {})
         try:
             session.begin([])
         except PreflightFailed as failure:
@@ -131,7 +144,7 @@ def test_secrets_in_a_refused_setup_step(serving: Serving, tmp_path: Path) -> No
     ]
     with serving(log_in, refuse) as server:
         options = {"url": f"{server.origin}/chat", "dialect": "generic-data", "setup": steps}
-        session = Session(load(options, directory=tmp_path, environment={}), {})
+        session = Session(load(options, directory=tmp_path), {})
         try:
             session.begin([])
         except PreflightFailed as failure:

@@ -1,7 +1,7 @@
-"""`make defects`: every defect of the reference server against every case, to prove that each bites.
+"""`make defects`: every defect of the reference server against every case.
 
-A defect must fail the requirement that it breaks and no other; the server without a defect, and each
-harmless variation of it, must fail none. Exits 1 otherwise.
+A defect must fail the requirement that it breaks and no other; the server without a defect, and
+each harmless variation of it, must fail none. Exits 1 otherwise.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pytest_agentstream.catalogue import catalogue
-from pytest_agentstream.judging import CaseResult
 from pytest_agentstream.process import HEARTBEAT, REFERENCE, reference_server
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
 from pytest_agentstream.verdicts import Verdict
 from reference_server.defects import DEFECTS
 from reference_server.variations import VARIATIONS
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_agentstream.judging import CaseResult
 
 AT_ONCE = 3
 RED = frozenset({Verdict.FAILED, Verdict.WARNED, Verdict.CONTROL_BROKEN, Verdict.ERROR})
 DIALECTS = ("native", "agent-event-stream", "generic-typed", "generic-data")
 WITH_HEARTBEAT = frozenset({"native", "generic-typed"})
-"""Dialects in which the reference server promises heartbeats; where it does not, H is not claimed."""
+"""Dialects in which the reference server promises heartbeats; elsewhere H is not claimed."""
 TIMEOUTS = {"connect": 5, "head": 5, "first_event": 5, "silence": 5, "end": 15}
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One way to start the reference server, and the one requirement that it then breaks, if any."""
+    """One way to start the reference server, and the requirement that it breaks, if any."""
 
     name: str
     arguments: tuple[str, ...]

@@ -56,14 +56,14 @@ class Project:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def pytest(self, *arguments: str) -> pytest.RunResult:
+    def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in the project."""
         off = [f"-pno:{name}" for name in OTHER_PLUGINS if name not in self.plugins]
         return self.pytester.runpytest_subprocess(*off, *arguments, timeout=PATIENCE)
 
     def judge(self, *arguments: str, url: str | None = None) -> pytest.RunResult:
         """Run pytest with the options that the reference server needs."""
-        return self.pytest(f"--agentstream-url={url or self.url}", *NATIVE, *arguments)
+        return self.run(f"--agentstream-url={url or self.url}", *NATIVE, *arguments)
 
     def collect(self, *arguments: str) -> list[str]:
         """The ids that pytest collects, without running any."""

@@ -41,7 +41,9 @@ def test_the_command_it_prints(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
-def test_run_apart_from_the_project(project: Project) -> None:
+def test_run_apart_from_the_project(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Nothing of the project takes part but its [tool.agentstream] table: no settings, conftest,
     plugins or environment of pytest; and nothing is written into it.
     """
@@ -52,6 +54,7 @@ def test_run_apart_from_the_project(project: Project) -> None:
     )
     before = sorted(project.pytester.path.iterdir())
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("PYTEST_ADDOPTS", "--no-such-option")
         patch.setenv("PYTEST_PLUGINS", "no_such_plugin")
         result = project.agentstream("run", project.url, *TWO)
@@ -63,7 +66,7 @@ def test_run_apart_from_the_project(project: Project) -> None:
 
 def test_workers(project: Project) -> None:
     """`run -n 2` starts what `run` starts."""
-    words = ("--dialect=native", "agentstream/http.py", "agentstream/order.py", "--control-header")
+    words = ("--dialect=native", "--heartbeat=0.2", "--control-header", "agentstream/order.py")
 
     one = project.agentstream("run", project.url, *words).stdout
     two = project.agentstream("run", project.url, *words, "-n", "2").stdout

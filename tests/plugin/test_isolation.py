@@ -61,7 +61,7 @@ def test_fixtures_of_the_user(project: Project) -> None:
 
 
 def test_a_broken_conftest(project: Project) -> None:
-    """Pytest says what is wrong with the user's conftest; `agentstream run` does not even read it."""
+    """Pytest says what is wrong with a user's conftest; `agentstream run` does not even read it."""
     project.write(conftest_py="import no_such_module\n")
     project.file("pytest.ini", "[pytest]\naddopts = --no-such-option\n")
 

@@ -24,7 +24,7 @@ def test_words(project: Project) -> None:
     """Verdicts that are neither green nor red are counted in their own words, and are not red."""
     project.file("agentstream.toml", "[tool.agentstream]\nbehind_proxy = true\n")
 
-    result = project.pytest(
+    result = project.run(
         f"--agentstream-url={project.url}",
         "--agentstream-dialect=native",
         "-v",
@@ -50,7 +50,7 @@ def test_words(project: Project) -> None:
 
 def test_an_unproven_tier_can_be_required(project: Project) -> None:
     """`--agentstream-require` makes an untested MUST of that tier red, and says how to test it."""
-    result = project.pytest(
+    result = project.run(
         f"--agentstream-url={project.url}",
         "--agentstream-dialect=native",
         "--agentstream-require=resilient",
@@ -118,7 +118,7 @@ def test_a_known_failure_hides_nothing_else(project: Project) -> None:
     """A known failure that could not be tested is not tested, and no green."""
     project.file("known.toml", '[known-failures]\n"terminal.on-crash" = "since the beginning"\n')
 
-    result = project.pytest(
+    result = project.run(
         f"--agentstream-url={project.url}",
         "--agentstream-dialect=native",
         "--agentstream-baseline=known.toml",

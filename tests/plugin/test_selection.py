@@ -113,10 +113,10 @@ def test_looking_sends_nothing(project: Project, relay: Relay, arguments: tuple[
 def test_a_url_in_files_collects_nothing(with_tests: Project, relay: Relay) -> None:
     """A URL from a configuration file, or an option from addopts, leaves a plain run as it was."""
     with_tests.file("agentstream.toml", f'[tool.agentstream]\nurl = "{relay.url}"\n')
-    assert with_tests.pytest("--collect-only", "-q").outlines[0] == USER
+    assert with_tests.run("--collect-only", "-q").outlines[0] == USER
 
     with_tests.file("pytest.ini", f"[pytest]\naddopts = --agentstream-url={relay.url}\n")
-    result = with_tests.pytest()
+    result = with_tests.run()
 
     result.assert_outcomes(passed=1)
     assert relay.connections == 0
@@ -129,7 +129,7 @@ def test_a_url_in_a_file_is_used(project: Project) -> None:
         f'[tool.agentstream]\nurl = "{project.url}"\ndialect = "native"\ncontrol_header = true\n',
     )
 
-    result = project.pytest(STATUS)
+    result = project.run(STATUS)
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*settings: *pyproject.toml"])
@@ -137,7 +137,7 @@ def test_a_url_in_a_file_is_used(project: Project) -> None:
 
 def test_no_url_at_all(project: Project) -> None:
     """The suite's name without any server under test is a usage error that says how to give one."""
-    result = project.pytest("agentstream")
+    result = project.run("agentstream")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no server under test: give --agentstream-url*"])

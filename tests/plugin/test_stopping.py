@@ -42,7 +42,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def interrupt(process: subprocess.Popen[str], *, group: bool = False) -> tuple[str, float]:
-    """Send SIGINT to the process, or to its whole group; return the rest of its output and seconds."""
+    """Send SIGINT to the process or its group; return the rest of its output, and the seconds."""
     began = time.monotonic()
     if group:
         os.killpg(process.pid, signal.SIGINT)
@@ -54,7 +54,7 @@ def interrupt(process: subprocess.Popen[str], *, group: bool = False) -> tuple[s
 
 @pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
 def test_ctrl_c_in_a_long_silence(project: Project, group: bool) -> None:
-    """Ctrl-C while a probe waits ends the session within two seconds, the bundled server with it."""
+    """Ctrl-C while a probe waits ends the session in two seconds, the bundled server with it."""
     process = project.start(
         sys.executable, "-m", "pytest", "-pno:asyncio", "--agentstream-reference", LONG, PRESENT
     )

@@ -31,9 +31,7 @@ def watched(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), ("tests",), ("-VV",), ("--collect-only",), ("-n1",)], ids=" ".join
-)
+@pytest.mark.parametrize("arguments", [(), ("tests",), ("--collect-only",), ("-n1",)], ids=" ".join)
 def test_nothing_is_imported(watched: Project, arguments: tuple[str, ...]) -> None:
     """A plain run with the plugin installed imports two modules of ours and no third-party one."""
     watched.plugins = ("xdist",) if "-n1" in arguments else ()
@@ -42,7 +40,7 @@ def test_nothing_is_imported(watched: Project, arguments: tuple[str, ...]) -> No
         "    assert not {'pydantic', 'httpx', 'anyio', 'jsonschema'} & set(sys.modules)\n"
     )
 
-    result = watched.pytest("-p", "reporter", *arguments)
+    result = watched.run("-p", "reporter", *arguments)
 
     assert result.ret == pytest.ExitCode.OK
     result.stderr.fnmatch_lines([ALLOWED])
@@ -62,18 +60,18 @@ def test_version_imports_nothing(project: Project) -> None:
 
 def test_nothing_is_collected(project: Project) -> None:
     """A plain run collects the user's tests, and an empty project stays empty."""
-    assert project.pytest().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert project.run().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
     project.write(tests__test_user_py="def test_user(): pass\n")
 
-    project.pytest().assert_outcomes(passed=1)
+    project.run().assert_outcomes(passed=1)
 
 
 def test_the_folder_agentstream_switches_nothing_on(watched: Project) -> None:
     """A folder of the user called `agentstream` is a folder."""
     watched.write(agentstream__test_user_py="def test_user(): pass\n")
 
-    result = watched.pytest("-p", "reporter", "agentstream")
+    result = watched.run("-p", "reporter", "agentstream")
 
     result.assert_outcomes(passed=1)
     result.stderr.fnmatch_lines([ALLOWED])

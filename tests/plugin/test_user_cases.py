@@ -109,7 +109,7 @@ def test_probes_that_break(project: Project) -> None:
 
 
 def test_a_probe_that_never_lets_go(project: Project) -> None:
-    """A probe that holds the event loop for good is abandoned; the session ends, and says by whom."""
+    """A probe that holds the event loop for good is abandoned; the session ends and says why."""
     project.file(
         "tests/test_own.py",
         HEAD
@@ -127,7 +127,7 @@ def test_a_probe_that_never_lets_go(project: Project) -> None:
 
 
 def test_probes_from_a_conftest(project: Project, relay: Relay) -> None:
-    """Probes in a conftest, imported or not, and packaged ones serve a user's case; each runs once."""
+    """Probes from other modules and packaged ones serve a user's case; each runs once."""
     project.write(
         shared_py=HEAD + '@probe(scenarios=["tools"])\nasync def shared_run(client):\n'
         '    return await client.run("tools")\n',
@@ -178,11 +178,11 @@ def test_without_any_server(project: Project) -> None:
         + "def test_plain(): ...\n",
     )
 
-    result = project.pytest("-k", "not one")
+    result = project.run("-k", "not one")
 
     result.assert_outcomes(passed=1, errors=1, deselected=1)
     result.stdout.fnmatch_lines(["*no server under test: give --agentstream-url*"])
-    result = project.pytest("-k", "one")
+    result = project.run("-k", "one")
     assert result.ret in {pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR}
     assert (
         "no server under test: give --agentstream-url" in result.stdout.str() + result.stderr.str()

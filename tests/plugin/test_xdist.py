@@ -85,7 +85,7 @@ def test_grouping_of_the_users_own(spread: Project) -> None:
 
 
 def test_each_is_refused(spread: Project, relay: Relay) -> None:
-    """`--dist each` would run every probe in every worker: a usage error, before anything is sent."""
+    """`--dist each` would run every probe in every worker: a usage error, and nothing is sent."""
     result = spread.judge("-n2", "--dist=each", url=relay.url)
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -150,7 +150,7 @@ def test_own_cases(spread: Project, relay: Relay, where: str) -> None:
             f'[tool.agentstream]\nurl = "{relay.url}"\ndialect = "native"\n'
             "heartbeat = 0.2\ncontrol_header = true\n",
         )
-        result = spread.pytest("-n2", "tests")
+        result = spread.run("-n2", "tests")
     else:
         result = spread.judge("-n2", "tests", url=relay.url)
 
