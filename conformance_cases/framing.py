@@ -14,11 +14,11 @@ from pytest_agentstream.tolerances import LONGEST_LINE, LONGEST_RETRY, SHORTEST_
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
 
 if TYPE_CHECKING:
-    from pytest_agentstream.recording import Recording
     from collections.abc import Iterator
 
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.observing import Observation
+    from pytest_agentstream.recording import Recording
     from pytest_agentstream.target import Target
     from pytest_agentstream.wire import Block, Line
 

@@ -313,6 +313,28 @@ def heartbeats_within(run: Observation, pause: Pause) -> int:
 
 
 @requirement(
+    "heartbeat.survives-idle-cut",
+    MUST,
+    tier="live",
+    text="A stream outlives a silence behind a proxy that cuts idle connections after 1.5 H.",
+    source="the promise of H; load balancers cut idle connections without a word",
+    breaks="whoever sits behind a load balancer: the stream dies silently",
+    hint="send a comment line when nothing else was sent for H/2",
+    presupposes=["heartbeat.keeps-pace"],
+    timing=True,
+)
+def test_survives_idle_cut(idle_cut: Observation, target: Target, dialect: Dialect) -> None:
+    h = interval(target, dialect)
+    expect(
+        idle_cut.outcome is Outcome.SUCCESS,
+        expected=f"the whole run through a proxy that cuts after {1.5 * h:g} s without a byte",
+        actual=f"a cut after {idle_cut.last.end.at:.2f} s ({idle_cut.last.end.kind})",
+        at=idle_cut.last,
+    )
+    silence(idle_cut, h)
+
+
+@requirement(
     "heartbeat.stops",
     MUST,
     tier="live",

@@ -218,7 +218,7 @@ def expect_not_success(run: Observation) -> None:
         if outcome is not Outcome.SUCCESS:
             continue
         planted = run.declared.marker is not None and run.declared.marker in run.text
-        if run.run.control == "mapped" and not run.errors and not planted:
+        if run.run.control.startswith("mapped") and not run.errors and not planted:
             raise ControlBroken(
                 run.scenario,
                 expected="a failure of the agent that shows in some way",

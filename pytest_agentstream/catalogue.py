@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -11,9 +12,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.cases import case_of
+from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
 
     from pytest_agentstream.cases import Case
@@ -48,16 +50,26 @@ def families() -> tuple[Family, ...]:
 @cache
 def catalogue() -> Mapping[str, Case]:
     """Every packaged case by its slug; raises CatalogueError where it contradicts itself."""
+    return checked(case for family in families() for case in family.cases.values())
+
+
+def checked(cases: Iterable[Case]) -> Mapping[str, Case]:
+    """The cases by slug; raises CatalogueError for a slug given twice, or unknown, or a circle."""
     found: dict[str, Case] = {}
-    for family in families():
-        for case in family.cases.values():
-            if case.slug in found:
-                raise CatalogueError(f"two cases have the slug {case.slug}")
-            found[case.slug] = case
+    for case in cases:
+        if case.slug in found:
+            raise CatalogueError(f"two cases have the slug {case.slug}")
+        found[case.slug] = case
     for case in found.values():
         for slug in case.requirement.presupposes:
             if slug not in found:
-                raise CatalogueError(f"{case.slug} presupposes {slug}, which no case has")
+                hint = nearest(slug, found)
+                raise CatalogueError(f"{case.slug} presupposes {slug}, which no case has{hint}")
+    try:
+        TopologicalSorter({s: c.requirement.presupposes for s, c in found.items()}).prepare()
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise CatalogueError(f"requirements presuppose each other in a circle: {circle}") from None
     return MappingProxyType(found)
 
 

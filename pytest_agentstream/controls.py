@@ -111,7 +111,8 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
     h = interval or 0.0
     match name:
         case "silence":
-            planted = Scenario(seconds=max(h * SILENCE_NEEDED * 1.05, 0.1))
+            seconds = max(h * SILENCE_NEEDED * 1.05, 0.1)
+            planted = Scenario(seconds=seconds, marker="before-the-silence-2c9b")
         case "pauses":
             planted = Scenario(pause=0.2)
         case "slow-start" | "tools":

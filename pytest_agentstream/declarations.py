@@ -48,7 +48,13 @@ def _url(target: Target) -> Iterator[Problem]:
     except ValueError as error:
         yield "url", f"is {shown(target.url)} ({error}); {expected}"
         return
-    if templated:
+    if "@" in parts.netloc:
+        yield (
+            "url",
+            'holds a user or password; expected them in a header: headers = { Authorization = '
+            '"Basic {env:NAME}" }',
+        )
+    elif templated:
         yield (
             "url",
             (

@@ -13,20 +13,23 @@ import anyio
 
 from pytest_agentstream.controls import Control, control_of
 from pytest_agentstream.dialects.reading import Role
+from pytest_agentstream.faults import FaultProxy
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
 from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.retrying import Backoff, parse_retry_after
 from pytest_agentstream.setting_up import SetupFailed
 from pytest_agentstream.templates import TemplateError, render
+from pytest_agentstream.transport import HttpTransport
 from pytest_agentstream.verdicts import NotTested, ServerGone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from pytest_agentstream.client import Client
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
+    from pytest_agentstream.faults import Fault
     from pytest_agentstream.target import Target
     from pytest_agentstream.wire import Block
 
@@ -72,6 +75,11 @@ class Ledger:
                     f"allow more: --agentstream-max-runs {self.limit + 10}",
                 )
             self.started += 1
+
+    def give_back(self) -> None:
+        """Take back the count of a start that was refused."""
+        with self._lock:
+            self.started -= 1
 
     def keep(self, run: Run, dialect: Dialect, control: Control) -> Observation:
         with self._lock:
@@ -128,13 +136,20 @@ class Driver:
     """
 
     def __init__(
-        self, client: Client, target: Target, dialect: Dialect, ledger: Ledger, asker: str
+        self,
+        client: Client,
+        target: Target,
+        dialect: Dialect,
+        ledger: Ledger,
+        asker: str,
+        fault: str = "",
     ) -> None:
         self._client = client
         self._target = target
         self._dialect = dialect
         self._ledger = ledger
         self._asker = asker
+        self._fault = fault
         self._has_turn = False
 
     @property
@@ -196,7 +211,8 @@ class Driver:
 
     async def _started(self, scenario: str, control: Control, options: dict[str, Any]) -> Run:
         try:
-            run = await self._client.run(scenario, control.scenario, control.name, **options)
+            label = f"{control.name}, through {self._fault}" if self._fault else control.name
+            run = await self._client.run(scenario, control.scenario, label, **options)
         except SetupFailed as failure:
             self._ledger.note(failure.recording)
             raise NotTested(str(failure), "mend that step: [[tool.agentstream.setup]]") from None
@@ -207,12 +223,13 @@ class Driver:
         return run
 
     async def start(self, control: Control, **options: Any) -> Recording:
-        """Send one start request, which may well be refused, and record that one exchange."""
+        """Send one start request, which may well be refused: that is not counted as a run."""
         self._stop_if_gone()
         self._ledger.begin()
-        return self._noted(
-            await self._client.start("complete", control.scenario, control.name, **options)
-        )
+        answer = await self._client.start("complete", control.scenario, control.name, **options)
+        if answer.status is not None and answer.status >= 400:
+            self._ledger.give_back()
+        return self._noted(answer)
 
     def unique(self) -> str:
         """Return a text that no other request of any session has."""
@@ -229,7 +246,7 @@ class Driver:
 
         def notice(block: Block) -> None:
             if not asking:
-                asking.extend(e for e in self._events_of(block) if e.role is Role.INPUT)
+                asking.extend(e for e in self.events_of(block) if e.role is Role.INPUT)
             if asking:
                 asked.set()
 
@@ -244,8 +261,8 @@ class Driver:
             beside.cancel_scope.cancel()
         return seen
 
-    def _events_of(self, block: Block) -> tuple[Event, ...]:
-        """The event of a block that has just come in, while its exchange goes on."""
+    def events_of(self, block: Block) -> tuple[Event, ...]:
+        """Return the event of a block that has just come in, while its exchange goes on."""
         head = Head(200, "", "HTTP/1.1", (("Content-Type", "text/event-stream"),), 0.0)
         chunk, end = Chunk(block.at, block.raw), End(EndKind.STOPPED, block.at)
         return self._dialect.events(
@@ -263,9 +280,36 @@ class Driver:
         except TemplateError as error:
             raise NotTested(f"the run cannot be answered: {error}") from None
 
-    def over(self, client: Client) -> Driver:
-        """Return the same driver with another client, over a proxy for instance."""
-        return Driver(client, self._target, self._dialect, self._ledger, self._asker)
+    def over(self, client: Client, fault: str = "") -> Driver:
+        """Return the same driver with another client; `fault` says what that one goes through."""
+        return Driver(client, self._target, self._dialect, self._ledger, self._asker, fault)
+
+    @asynccontextmanager
+    async def through(self, *plans: Iterable[Fault], repeat: bool = False) -> AsyncIterator[Driver]:
+        """Yield a driver whose n-th connection suffers the n-th plan; see `faults.Faults`."""
+        target = self._target
+        async with FaultProxy(target.url, ca_file=target.ca_file, seed=target.seed) as proxy:
+            await proxy.script(*plans, repeat=repeat)
+            transport = HttpTransport(ca_file=target.ca_file, via=proxy.address)
+            yield self.over(self._client.over(transport), proxy.describe())
+
+    async def join(self, event: Event) -> Recording:
+        """Join a run behind one of its events, known from nothing else, while it goes on.
+
+        Raises `NotTested` where the dialect gives a run no address.
+        """
+        resume = self._dialect.profile.resume
+        if resume.path is None or event.cursor is None:
+            raise NotTested(f"the dialect {self._dialect.name} gives a run no address of its own")
+        cursor = event.cursor.text
+        by_query = resume.kind == "query" and resume.query is not None
+        return await self.request(
+            resume.method,
+            resume.path,
+            of=Run("", "", (event.exchange,)),
+            headers=None if by_query else {"Last-Event-ID": cursor},
+            query={resume.query or "": cursor} if by_query else None,
+        )
 
     @asynccontextmanager
     async def keeping_alive(self) -> AsyncIterator[Driver]:

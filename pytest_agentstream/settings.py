@@ -174,8 +174,6 @@ def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     sent = [settings.url, settings.headers]
     sent += [settings.model_dump(include={"scenarios", "setup"})]
     yield from (env[name] for name in sorted(environment_names(sent)) if name in env)
-    if settings.parts.password:
-        yield settings.parts.password
     headers = [settings.headers, *(one.headers for one in settings.scenarios.values())]
     headers += [step.headers for step in settings.setup]
     for name, value in (pair for each in headers for pair in each.items()):

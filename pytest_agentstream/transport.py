@@ -71,11 +71,19 @@ class HttpTransport:
     """Exchanges over HTTP/1.1.
 
     `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that the environment
-    names. Raises ValueError where `ca_file` can't be used.
+    names. With `via`, a host and a port, connections are made there without TLS, while requests and
+    recordings keep their URL and Host. Raises ValueError where `ca_file` can't be used.
     """
 
-    def __init__(self, *, ca_file: str | None = None, trust_env: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        ca_file: str | None = None,
+        trust_env: bool = False,
+        via: tuple[str, int] | None = None,
+    ) -> None:
         self._trust_env = trust_env
+        self._via = via
         self._tls: ssl.SSLContext | None = None
         self._kept: httpx.AsyncHTTPTransport | None = None
         if ca_file is not None:
@@ -87,7 +95,7 @@ class HttpTransport:
 
         A recording over a reused connection has `connected` None.
         """
-        kept = HttpTransport(trust_env=self._trust_env)
+        kept = HttpTransport(trust_env=self._trust_env, via=self._via)
         kept._tls = self._tls
         kept._kept = self._open(url)
         try:
@@ -108,7 +116,8 @@ class HttpTransport:
         recorder = recorder or Recorder()
         prepared = _prepare(request, jar)
         http = self._kept or self._open(request.url)
-        attempt = _Attempt(http, prepared, timeouts, recorder, on_block)
+        url = str(prepared.url)
+        attempt = _Attempt(http, prepared, timeouts, recorder, on_block, self._via)
         try:
             await attempt.carry_out()
         finally:
@@ -116,7 +125,7 @@ class HttpTransport:
             if self._kept is None:
                 await _close(http, *attempt.streams)
         if jar is not None and recorder.head is not None:
-            jar.take(str(prepared.url), recorder.head.headers)
+            jar.take(url, recorder.head.headers)
         return recorder.recording
 
     def _open(self, url: str) -> httpx.AsyncHTTPTransport:
@@ -140,8 +149,10 @@ class _Attempt:
         timeouts: Timeouts,
         recorder: Recorder,
         on_block: Callable[[Block], Watch | None] | None,
+        via: tuple[str, int] | None,
     ) -> None:
         self.streams: list[Any] = []
+        self._via = via
         self._http = http
         self._request = request
         self._recorder = recorder
@@ -153,6 +164,9 @@ class _Attempt:
 
     async def carry_out(self) -> None:
         self._recorder.begin(_as_sent(self._request))
+        if self._via is not None:
+            host, port = self._via
+            self._request.url = self._request.url.copy_with(scheme="http", host=host, port=port)
         self._request.extensions = {"trace": self._trace}
         async with anyio.create_task_group() as group:
             group.start_soon(self._guard, group.cancel_scope)

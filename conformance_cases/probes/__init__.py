@@ -1,11 +1,19 @@
 """The probes of the packaged suite: what is asked of the server under test, once for all cases.
 
 `runs` starts one run for each scenario; `readback` reads a finished run back from every cursor;
-`requests` asks for what should be refused, or answered once.
+`requests` asks for what should be refused, or answered once; `cuts` breaks connections.
 """
 
 from __future__ import annotations
 
+from conformance_cases.probes.cuts import (
+    cut_before_ids,
+    cut_inside,
+    idle_cut,
+    live_cut,
+    many_cuts,
+    witnessed,
+)
 from conformance_cases.probes.readback import (
     after_terminal,
     crash_readback,
@@ -63,6 +71,8 @@ __all__ = [
     "crash_run",
     "crash_tool_run",
     "crashed_runs",
+    "cut_before_ids",
+    "cut_inside",
     "duplicate_start",
     "echo_run",
     "fail_run",
@@ -71,8 +81,11 @@ __all__ = [
     "good_runs",
     "gzip_run",
     "header_and_query",
+    "idle_cut",
     "interrupt_run",
+    "live_cut",
     "long_run",
+    "many_cuts",
     "overloaded",
     "pauses_run",
     "readback",
@@ -85,5 +98,6 @@ __all__ = [
     "unknown_run",
     "unusable_cursors",
     "without_credentials",
+    "witnessed",
     "wrong_method",
 ]

@@ -10,10 +10,10 @@ from pytest_agentstream.verdicts import ControlBroken, NotApplicable, NotTested
 from pytest_agentstream.watching import Watch
 
 if TYPE_CHECKING:
-    from pytest_agentstream.recording import Recording
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation
+    from pytest_agentstream.recording import Recording
     from pytest_agentstream.target import Target
     from pytest_agentstream.wire import Block
 
@@ -109,15 +109,16 @@ async def wrong_method(client: Driver) -> Asked:
     return Asked("PATCH", await client.request("PATCH", "", on_block=first_event))
 
 
-@probe(scenarios=["complete", "complete"])
-async def duplicate_start(client: Driver, dialect: Dialect) -> tuple[Observation, Observation]:
-    """The same start twice, with the same idempotency key."""
+@probe(scenarios=["complete"])
+async def duplicate_start(
+    client: Driver, dialect: Dialect, complete_run: Observation
+) -> tuple[Observation, Observation]:
+    """The start of the `complete` run again, with the same idempotency key."""
     name = dialect.profile.start.idempotency_header
-    if name is None:
+    sent = {key.lower(): value for key, value in complete_run.first.request.headers}
+    if name is None or name.lower() not in sent:
         raise NotApplicable(f"the dialect {dialect.name} has no idempotency key")
-    headers = {name: f"agentstream-{client.unique()}"}
-    first = await client.run("complete", headers=headers)
-    return first, await client.run("complete", headers=headers)
+    return complete_run, await client.run("complete", headers={name: sent[name.lower()]})
 
 
 @probe(scenarios=["overloaded"], runs=0)
@@ -136,11 +137,12 @@ async def overloaded(client: Driver) -> Asked:
 
 
 @probe(scenarios=["complete"])
-async def same_connection(client: Driver) -> tuple[Observation, Recording]:
-    """A run, and a small request behind it on the same connection."""
+async def same_connection(client: Driver, target: Target) -> tuple[Observation, Recording]:
+    """A run, as a browser's page starts it, and a request behind it on the same connection."""
+    headers = {} if target.cors_origin is None else {"Origin": target.cors_origin}
     async with client.keeping_alive() as kept:
-        run = await kept.run("complete")
-        return run, await kept.request("PATCH", "")
+        run = await kept.run("complete", headers=headers)
+        return run, await kept.request("PATCH", "", headers=headers)
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,15 @@ class Cors:
     refusals: tuple[Asked, ...]
 
 
-@probe(scenarios=["complete"])
-async def cors(client: Driver, target: Target, dialect: Dialect) -> Cors:
+@probe(consent="read", runs=0)
+async def cors(
+    client: Driver,
+    target: Target,
+    dialect: Dialect,
+    same_connection: tuple[Observation, Recording],
+) -> Cors:
     """Requests as a browser makes them for a page of the declared origin."""
+    stream, refused = same_connection
     origin = target.cors_origin
     if origin is None:
         raise NotTested(
@@ -169,8 +177,7 @@ async def cors(client: Driver, target: Target, dialect: Dialect) -> Cors:
         "Access-Control-Request-Headers": "authorization,content-type,last-event-id",
     }
     preflight = await client.request("OPTIONS", "", headers=asking)
-    stream = await client.run("complete", headers=headers)
-    refusals = [Asked("PATCH", await client.request("PATCH", "", headers=headers))]
+    refusals = [Asked("PATCH", refused)]
     ids = [cursor.text for _, cursor in stream.identified]
     if ids and dialect.profile.resume.kind != "none":
         options = {"headers": headers, **client.replaying}

@@ -1,4 +1,4 @@
-"""Faults: what the network does meanwhile, injected by a proxy in front of the server under test."""
+"""Faults: what the network does meanwhile, injected by a proxy before the server under test."""
 
 from __future__ import annotations
 

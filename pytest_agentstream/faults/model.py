@@ -2,7 +2,8 @@
 
 The first seven are Toxiproxy's, with its names, attributes and meaning; durations are seconds here,
 and `toxic` is the same fault as Toxiproxy's API takes it. The others need more than Toxiproxy has.
-Everything acts on bytes from the server to the client (downstream) unless `direction` says upstream.
+Everything acts on bytes from the server to the client (downstream), unless `direction` says
+upstream.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, ClassVar, Literal
 
 Direction = Literal["downstream", "upstream"]
 How = Literal["fin", "rst"]
+
+CHOICES = {"direction": ("downstream", "upstream"), "how": ("fin", "rst")}
 
 LONGEST = 600.0
 """Seconds; no fault waits longer. Milliseconds given for seconds are mostly noticed by it."""
@@ -34,6 +37,9 @@ class Fault:
                 _check(self.name, field.name, value, value <= LONGEST, f"at most {LONGEST:g} s")
             if isinstance(value, int | float):
                 _check(self.name, field.name, value, value >= 0, "no negative number")
+            if isinstance(value, str):
+                expected = CHOICES[field.name]
+                _check(self.name, field.name, value, value in expected, " or ".join(expected))
 
     def describe(self) -> str:
         """What it does, in one phrase for reports."""
@@ -98,6 +104,7 @@ class Bandwidth(Toxic):
     rate: int
 
     def __post_init__(self) -> None:
+        Toxic.__post_init__(self)
         _check(self.name, "rate", self.rate, self.rate >= 1, "at least 1 kB/s")
 
     @property
@@ -220,7 +227,7 @@ class Placed(Fault):
     - `after_body`: behind so many body bytes, less the framing; 0 is right behind the head.
     - `after_event`: behind the blank line of the k-th event that is dispatched (comments and other
       blocks without data don't count); 0 is right behind the head. With `into_next`, so many bytes
-      into the block of the next event; blocks of comments in between are let through.
+      into the next event, counted from its first line that is no comment.
 
     On a connection that is used again, body bytes and events of all its answers count.
     """

@@ -1,7 +1,8 @@
-"""Pipes: the bytes of one connection in one direction, through its faults, never more than a few held.
+"""Pipes: the bytes of one connection in one direction, through its faults, few of them held.
 
-1. Bytes are read only while there is room for them, and handed on in the same turn of the loop where
-   no fault holds them back. So a receiver that doesn't read stops the sender, as without a proxy.
+1. Bytes are read only while there is room for them, and handed on in the same turn of the loop
+   where no fault holds them back. So a receiver that doesn't read stops the sender, as without a
+   proxy.
 2. What is not due yet waits in `_queue`, what the receiver's kernel has not taken in `_rest`.
 3. What is more than passing bytes on, the connection does: it is told of acts and of errors.
 """

@@ -1,4 +1,4 @@
-"""Places in a stream: at which byte of a connection a body byte or the end of an event lies. Sans-IO.
+"""Places: at which byte of a connection a body byte or the end of an event lies. Sans-IO.
 
 1. Whoever looks for a place is shown every byte that comes downstream, in order, cut anywhere, and
    says where in the bytes just shown the place is, once; until then all of them may go on.
@@ -31,7 +31,9 @@ LONGEST_HEAD = 1024 * 1024
 class Place(Protocol):
     """Something that is looked for in the bytes of one connection."""
 
-    problem: str
+    @property
+    def problem(self) -> str:
+        """Why it can't be found, or an empty string."""
 
     def find(self, data: bytes) -> int | None:
         """Where in `data` the place is, 0 to its length, or None where it isn't in there."""
@@ -171,36 +173,26 @@ class EventEnd:
 
 
 class _NextBlock:
-    """The place so many bytes into the next block that is more than comments."""
+    """So many bytes into the next block, counted from its first line that is no comment."""
 
     def __init__(self, into: int) -> None:
         self._into = into
-        self._begin()
-        self._last = 0
+        self._seen = 0
+        self._in_line = False
         self._decoder = Decoder()
         # behind a line, three bytes more are no byte-order mark
         self._decoder.feed(b"\n")
 
-    def _begin(self) -> None:
-        self._seen = 0
-        self._has_field = False
-        self._in_line = False
-
     def find(self, data: bytes) -> int | None:
         for index, byte in enumerate(data):
-            last, self._last = self._last, byte
-            if byte == 0x0A and last == 0x0D and not self._seen:
-                self._decoder.feed(b"\n")
-                continue
-            self._has_field = self._has_field or not (self._in_line or byte in b":\r\n")
+            begins = not self._in_line and byte not in b":\r\n"
             self._in_line = byte not in b"\r\n"
-            self._seen += 1
-            if self._has_field and self._seen >= self._into:
+            self._seen += bool(self._seen or begins)
+            blocks = self._decoder.feed(data[index : index + 1])
+            if self._seen == self._into or any(block.event is not None for block in blocks):
                 return index + 1
-            for block in self._decoder.feed(data[index : index + 1]):
-                if block.event is not None:
-                    return index + 1
-                self._begin()
+            if blocks:
+                self._seen = 0
         return None
 
 

@@ -1,7 +1,7 @@
 """The embedded fault proxy: a listener on loopback in the running asyncio loop.
 
-It speaks to the client without TLS and to an `https://` target with it, under the target's own name.
-Bytes are passed on as they are, requests too: what counts events reads a copy.
+It speaks to the client without TLS, and to an `https://` target with it, under the target's own
+name. Bytes are passed on as they are, requests too: what counts events reads a copy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import socket
 import ssl
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import certifi
@@ -73,6 +73,7 @@ class FaultProxy:
         self._connecting: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._zero = 0.0
+        self._found: list[tuple[Any, ...]] = []
 
     @property
     def address(self) -> tuple[str, int]:
@@ -208,9 +209,10 @@ class FaultProxy:
 
     async def _reach(self, window: int | None) -> Side:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        if not self._found:
+            self._found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         errors: list[OSError] = []
-        for family, kind, protocol, _, address in found:
+        for family, kind, protocol, _, address in self._found:
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)

@@ -1,7 +1,7 @@
 """Shaping: what a fault does to the bytes of one direction, and when. Sans-IO.
 
-1. A stage is told which bytes came, and at which time, and answers with what is to be done: bytes to
-   be sent or acts to be carried out, each with the time when it is due.
+1. A stage is told which bytes came, and at which time, and answers with what is to be done: bytes
+   to be sent or acts to be carried out, each with the time when it is due.
 2. Stages stand in a row; what one answers the next is told, at the time when it is due. Nothing
    overtakes anything: what is due earlier than something before it waits for that.
 3. Chance comes from the `Random` that a stage is given, so that the same seed and the same bytes,

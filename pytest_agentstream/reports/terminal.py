@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_agentstream.evidence import cap, escape
+from pytest_agentstream.evidence import cap, fit
 from pytest_agentstream.reports.tiers import tier_states
 from pytest_agentstream.verdicts import Verdict
 
@@ -31,7 +32,8 @@ COUNTED = (
     Verdict.NOT_TESTED,
     Verdict.NOT_APPLICABLE,
 )
-DETAILED = (Verdict.FAILED, Verdict.CONTROL_BROKEN, Verdict.ERROR, Verdict.WARNED, Verdict.BLOCKED)
+RED = frozenset({Verdict.FAILED, Verdict.CONTROL_BROKEN, Verdict.ERROR})
+WIDTH = 100
 FIRST_EVENTS = 4
 
 
@@ -42,7 +44,7 @@ def preflight_line(session: Session) -> str:
         return "no preflight"
     named = [event.type or event.sentinel or "(no type)" for event in seen.events[:FIRST_EVENTS]]
     more = f", … {len(seen.events)} in all" if len(seen.events) > FIRST_EVENTS else ""
-    events = cap(escape(session.redact(", ".join(named))))
+    events = fit(", ".join(named), session.redact, WIDTH // 2)
     return f"{session.dialect_label}; first events: {events}{more}"
 
 
@@ -59,7 +61,8 @@ def write_summary(
         terminal.write_line(f"runs started: {facts.runs}")
         return
     if facts.url:
-        terminal.write_line(f"{facts.url}  {facts.first_events}")
+        terminal.write_line(facts.url)
+        terminal.write_line(facts.first_events)
     slugs = {slug: case.requirement.tier for slug, case in catalogue.items()}
     for state in tier_states(results.values(), slugs, facts.no_mechanism):
         if not state.results:
@@ -67,14 +70,16 @@ def write_summary(
         counts = [f"{state.count(v)} {v}" for v in COUNTED if state.count(v)]
         good = state.state == "reached"
         terminal.write_line("")
-        terminal.write_line(f"{state.tier}: {state.state}", bold=True, green=good)
+        title = _wrapped(f"{state.tier}: {state.state}", "  ")
+        for line in title:
+            terminal.write_line(line, bold=True, green=good)
         terminal.write_line(f"  {', '.join(counts)}")
         for result in state.results:
-            if result.verdict in DETAILED:
-                red = result.verdict in DETAILED[:3]
-                line = f"  {result.verdict:<11} {result.slug}: {_why(result)}"
-                terminal.write_line(cap(line, 160), red=red, yellow=not red)
-        for line in _untested(state.results):
+            if result.verdict in RED:
+                terminal.write_line(_detail(result), red=True)
+            elif result.verdict is Verdict.WARNED:
+                terminal.write_line(_detail(result), yellow=True)
+        for line in [*_blocked(state.results), *_unjudged(state.results)]:
             terminal.write_line(line)
     terminal.write_line("")
     if facts.gone:
@@ -83,12 +88,29 @@ def write_summary(
     terminal.write_line(f"runs started: {facts.runs}{throttled}")
 
 
-def _why(result: CaseResult) -> str:
-    return result.actual or result.reason
+def _detail(result: CaseResult) -> str:
+    why = result.actual or result.reason
+    return cap(f"  {result.verdict:<14} {result.slug}: {why}", WIDTH)
 
 
-def _untested(results: tuple[CaseResult, ...]) -> list[str]:
-    """The untested and inapplicable, grouped by what would test them or why they do not apply."""
+def _blocked(results: tuple[CaseResult, ...]) -> list[str]:
+    """The blocked, grouped by the one that blocks them."""
+    groups: dict[str, list[str]] = {}
+    for result in results:
+        if result.verdict is Verdict.BLOCKED:
+            groups.setdefault(result.blocked_by, []).append(result.slug)
+    return [
+        line
+        for root, slugs in groups.items()
+        for line in _wrapped(f"  blocked by {root}: {', '.join(slugs)}", " " * 6)
+    ]
+
+
+def _unjudged(results: tuple[CaseResult, ...]) -> list[str]:
+    """The untested and inapplicable, grouped by what would test them or why they do not apply.
+
+    What is to be copied stays on one line, however long.
+    """
     lines: list[str] = []
     for verdict in (Verdict.NOT_TESTED, Verdict.NOT_APPLICABLE):
         groups: dict[tuple[str, str], list[str]] = {}
@@ -96,8 +118,21 @@ def _untested(results: tuple[CaseResult, ...]) -> list[str]:
             if result.verdict is verdict:
                 groups.setdefault((result.reason, result.option), []).append(result.slug)
         for (reason, option), slugs in groups.items():
-            lines.append(f"  {verdict}: {', '.join(slugs)}")
-            lines.append(f"      {reason}")
+            lines += _wrapped(f"  {verdict}: {', '.join(slugs)}", " " * 6)
+            lines += _wrapped(f"      {reason}", " " * 6)
             if option:
                 lines.append(f"      -> {option}")
     return lines
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """A text in lines of at most WIDTH characters; words, slugs among them, are not broken."""
+    return wrap(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )

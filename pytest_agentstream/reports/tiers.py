@@ -35,8 +35,8 @@ def tier_states(
 ) -> list[TierState]:
     """The state of each tier that has requirements.
 
-    `slugs` are all requirements with their tiers, judged or not; `no_mechanism` says for tiers which
-    mechanism the dialect lacks.
+    `slugs` are all requirements with their tiers, judged or not; `no_mechanism` says for tiers
+    which mechanism the dialect lacks.
     """
     by_slug = {result.slug: result for result in results}
     states: list[TierState] = []
@@ -48,11 +48,11 @@ def tier_states(
             continue
         state = _state(own, [slug for slug in wanted if slug not in by_slug])
         if tier in no_mechanism:
-            state = f"cannot be reached: {no_mechanism[tier]}"
+            state = f"cannot be reached in this dialect: {no_mechanism[tier]}"
         elif state == "reached" and below:
             state = f"met; {below}"
         if state != "reached" and not below:
-            how = "not reached" if own else "not judged"
+            how = state.partition(":")[0] if own else "not judged"
             below = f"{tier}, which it builds on, is {how}"
         states.append(TierState(tier, tuple(own), state))
     return states
@@ -64,9 +64,12 @@ def _state(own: list[CaseResult], unjudged: list[str]) -> str:
         return "not reached"
     untested = [result for result in must if result.verdict is Verdict.NOT_TESTED]
     if untested:
-        return f"unproven: {untested[0].reason or untested[0].slug}"
+        reasons = dict.fromkeys(result.reason or result.slug for result in untested)
+        more = f" (and {len(reasons) - 1} more below)" if len(reasons) > 1 else ""
+        return f"unproven: {next(iter(reasons))}{more}"
     if unjudged:
-        return f"unproven: {len(unjudged)} requirements were not selected"
+        are = "requirement was" if len(unjudged) == 1 else "requirements were"
+        return f"unproven: {len(unjudged)} {are} not selected"
     if not any(result.verdict is Verdict.MET for result in must):
         return "unproven: no MUST of it applies here"
     return "reached"

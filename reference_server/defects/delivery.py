@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
+from reference_server.defects.seams import agent
 from reference_server.middleware import body, held, joined, runs
-from reference_server.protocol import Event, ToolUse
+from reference_server.protocol import Event, Token, ToolUse
+from reference_server.scenarios import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from reference_server.agent import Assignment
     from reference_server.parts import Parts
+
+PORTION = 2048
 
 
 @defect("head-waits", "delivery.head-at-once", "The head waits for the first event.")
@@ -54,6 +58,44 @@ async def _at_once(start: Message, messages: list[Message], send: Send) -> None:
 @defect("buffered", "delivery.incremental", "`pauses` and `long` arrive whole, at their end.")
 def buffered(parts: Parts) -> Parts:
     return parts.behind(held(runs("pauses", "long"), _at_once))
+
+
+@defect(
+    "buffers-2-kib",
+    "delivery.incremental",
+    "`pauses` and `long` arrive in portions of 2 KiB; heartbeats pass them.",
+)
+def buffers_2_kib(parts: Parts) -> Parts:
+    def make() -> Callable[[bytes, bool], Iterable[bytes]]:
+        waiting = b""
+
+        def change(piece: bytes, last: bool) -> Iterator[bytes]:
+            nonlocal waiting
+            if piece.startswith(b":"):
+                yield piece
+                return
+            waiting += piece
+            if last or len(waiting) >= PORTION:
+                yield waiting
+                waiting = b""
+
+        return change
+
+    return parts.behind(body(make, runs("pauses", "long")))
+
+
+@defect(
+    "remainder-lost",
+    "delivery.batching",
+    "The last piece of an `echo` is never sent where it is less than a full batch.",
+)
+def remainder_lost(parts: Parts) -> Parts:
+    async def change(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        async for event in events:
+            if not isinstance(event, Token) or len(event.text) >= PIECE:
+                yield event
+
+    return agent(parts, change, "echo")
 
 
 @defect(

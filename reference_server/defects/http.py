@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reference_server.defects.defect import defect
+from reference_server.defects.defect import CORS, defect
 from reference_server.middleware import head, header, held, is_stream, joined, runs, tapped
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _preflight(scope: Scope, message: Message) -> bool:
 @defect(
     "cors-preflight-without-cursor",
     "http.cors-preflight",
-    "The CORS preflight does not allow Last-Event-ID (needs --cors-origin).",
+    "The CORS preflight does not allow Last-Event-ID.",
+    options=CORS,
 )
 def cors_preflight_without_cursor(parts: Parts) -> Parts:
     return parts.behind(header("access-control-allow-headers", "Content-Type", _preflight))
@@ -117,7 +118,8 @@ def cors_preflight_without_cursor(parts: Parts) -> Parts:
 @defect(
     "cors-nothing-exposed",
     "http.cors-expose",
-    "CORS exposes neither run nor Location nor Retry-After (needs --cors-origin).",
+    "CORS exposes neither run nor Location nor Retry-After.",
+    options=CORS,
 )
 def cors_nothing_exposed(parts: Parts) -> Parts:
     return parts.behind(header("access-control-expose-headers", None, lambda scope, head: True))
@@ -130,7 +132,8 @@ def _refusal(scope: Scope, message: Message) -> bool:
 @defect(
     "cors-not-on-refusals",
     "http.cors-on-refusals",
-    "204 and errors carry no CORS headers (needs --cors-origin).",
+    "204 and errors carry no CORS headers.",
+    options=CORS,
 )
 def cors_not_on_refusals(parts: Parts) -> Parts:
     return parts.behind(header("access-control-allow-origin", None, _refusal))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reference_server.cursor import Cursor, Cursors
+from reference_server.cursor import Cursor, Cursors, is_run_id
 from reference_server.defects.defect import defect
 from reference_server.defects.seams import frames
 from reference_server.intake import Intake
-from reference_server.stream import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from reference_server.frames import Frame
     from reference_server.log import Entry
@@ -95,19 +96,6 @@ def id_too_long(parts: Parts) -> Parts:
     return replace(parts, cursors=Long())
 
 
-@defect("numbering-restarts", "ids.survive-reconnect", "A reconnect numbers from 1 again.")
-def numbering_restarts(parts: Parts) -> Parts:
-    class Restarting(Reader):
-        begin = 0
-
-        async def next(self, seconds: float | None) -> list[Entry] | None:
-            self.begin = self.begin or self.after + 1
-            coming = await super().next(seconds)
-            return coming and [replace(entry, seq=entry.seq - self.begin + 1) for entry in coming]
-
-    return replace(parts, reader=Restarting)
-
-
 @defect("foreign-cursor-accepted", "ids.run-scoped", "A cursor of another run is obeyed.")
 def foreign_cursor_accepted(parts: Parts) -> Parts:
     class Credulous(Intake):
@@ -115,3 +103,22 @@ def foreign_cursor_accepted(parts: Parts) -> Parts:
             return
 
     return replace(parts, intake=Credulous)
+
+
+@defect(
+    "foreign-cursor-leads-away",
+    "ids.run-scoped",
+    "A header's cursor of another run gets that run's events.",
+)
+def foreign_cursor_leads_away(parts: Parts) -> Parts:
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+            cursor = dict(scope.get("headers", ())).get(b"last-event-id", b"").decode("latin-1")
+            run, slash, _ = cursor.partition("/")
+            if slash and is_run_id(run) and scope["path"].endswith("/events"):
+                scope = {**scope, "path": f"/v1/runs/{run}/events"}
+            await app(scope, receive, send)
+
+        return wrapped
+
+    return parts.behind(middleware)

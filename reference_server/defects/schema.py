@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reference_server.cursor import Cursor, Cursors
 from reference_server.defects.defect import defect
 from reference_server.defects.seams import entries, frames, with_payload
+from reference_server.scenarios import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from reference_server.log import Entry
     from reference_server.parts import Parts
 
+CAKE = "🍰"
 VICTIM = "creation"
 """The event that is made wrong: nothing else hangs on it."""
 
@@ -41,6 +43,22 @@ def single_quotes(parts: Parts) -> Parts:
     def changed(entry: Entry, frame: Frame) -> Iterator[Frame]:
         wrong = frame.data.replace('"', "'")
         yield replace(frame, data=wrong) if entry.type == VICTIM else frame
+
+    return frames(parts, changed)
+
+
+@defect(
+    "lone-surrogate",
+    "schema.no-lone-surrogates",
+    "One token has half of a character: its JSON says `\\ud83d` alone.",
+)
+def lone_surrogate(parts: Parts) -> Parts:
+    halved = CAKE.encode("utf-16-be")[:2]
+    escape = f"\\u{halved.hex()}"
+
+    def changed(entry: Entry, frame: Frame) -> Iterator[Frame]:
+        victim = entry.type == "token" and entry.payload["text"] == WORDS[3]
+        yield replace(frame, data=frame.data.replace(CAKE, escape)) if victim else frame
 
     return frames(parts, changed)
 

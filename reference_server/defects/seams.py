@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from reference_server.stream import Reader
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from reference_server.agent import Assignment
     from reference_server.encoders import Encoder
     from reference_server.frames import Frame, Item
-    from reference_server.log import Entry
+    from reference_server.log import Entry, EventLog, MemoryLog, RunState
     from reference_server.parts import Parts
     from reference_server.protocol import Event
 
@@ -78,3 +80,41 @@ def agent(parts: Parts, change: Says, *scenarios: str) -> Parts:
 def with_payload(entry: Entry, **fields: object) -> Entry:
     """Return the entry with these payload fields set."""
     return replace(entry, payload={**entry.payload, **fields})
+
+
+def log(parts: Parts, kind: type[MemoryLog]) -> Parts:
+    """Keep the runs in a memory log of another kind."""
+    return replace(
+        parts,
+        log=lambda settings: kind(retention=settings.retention, max_runs=settings.max_runs),
+    )
+
+
+class Resumed(Reader):
+    """A reader that is right from the start, and otherwise from a cursor."""
+
+    def __init__(self, log: EventLog, run: str, after: int) -> None:
+        super().__init__(log, run, after)
+        self.resumed = after > 0
+        self.first = True
+        self.live = False
+        """Whether the run was going on when it was resumed."""
+        self.seam = 0
+        """The last event that was stored then: what is behind it came live."""
+
+    async def next(self, seconds: float | None) -> list[Entry] | None:
+        if not self.resumed:
+            return await super().next(seconds)
+        if self.first:
+            self.first = False
+            state = await self.log.state(self.run)
+            self.live, self.seam = not state.closed, state.last
+            self.begin(state)
+        return await self.go_on(seconds)
+
+    def begin(self, state: RunState) -> None:
+        """Move the place where a resumed stream begins."""
+
+    async def go_on(self, seconds: float | None) -> list[Entry] | None:
+        """Return what a resumed stream says next."""
+        return await super().next(seconds)

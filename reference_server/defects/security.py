@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reference_server.auth import Auth
-from reference_server.defects.defect import defect
+from reference_server.defects.defect import CORS, SECOND_TOKEN, TOKEN, defect
 from reference_server.defects.framing import Raw
 from reference_server.defects.seams import frames
 from reference_server.intake import Intake
+from reference_server.middleware import head
 from reference_server.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableMapping
 
     from starlette.requests import Request
+    from starlette.types import Scope
 
     from reference_server.frames import Frame
     from reference_server.log import Entry, RunState
@@ -34,7 +36,8 @@ def event_injection(parts: Parts) -> Parts:
 @defect(
     "cross-tenant",
     "security.cross-tenant-resume",
-    "Other credentials resume a run (needs two --token).",
+    "Other credentials resume a run.",
+    options=(*TOKEN, *SECOND_TOKEN),
 )
 def cross_tenant(parts: Parts) -> Parts:
     class Open(Intake):
@@ -47,7 +50,8 @@ def cross_tenant(parts: Parts) -> Parts:
 @defect(
     "resume-without-auth",
     "security.auth-on-resume",
-    "Resuming needs no credentials (needs --token).",
+    "Resuming needs no credentials.",
+    options=TOKEN,
 )
 def resume_without_auth(parts: Parts) -> Parts:
     class Open(Auth):
@@ -58,3 +62,23 @@ def resume_without_auth(parts: Parts) -> Parts:
                 return None
 
     return replace(parts, auth=Open)
+
+
+@defect(
+    "cors-mirrors-origin",
+    "security.cors-credentials",
+    "CORS lets every origin read with credentials.",
+    options=CORS,
+)
+def cors_mirrors_origin(parts: Parts) -> Parts:
+    def change(scope: Scope, message: MutableMapping[str, Any]) -> None:
+        origin = dict(scope["headers"]).get(b"origin")
+        said = dict(message["headers"])
+        if origin and b"access-control-allow-origin" not in said:
+            mirrored = {
+                b"access-control-allow-origin": origin,
+                b"access-control-allow-credentials": b"true",
+            }
+            message["headers"] = list((said | mirrored).items())
+
+    return parts.behind(head(change, lambda scope, message: True))

@@ -34,6 +34,15 @@ def two_terminals(parts: Parts) -> Parts:
     return replace(parts, producer=Twice)
 
 
+@defect("no-terminal", "terminal.exactly-one", "A `tools` run ends well, without any terminal.")
+def no_terminal(parts: Parts) -> Parts:
+    class Endless(Producer):
+        def succeeded(self, run: Run) -> Sequence[Event]:
+            return [] if run.scenario.name == "tools" else super().succeeded(run)
+
+    return replace(parts, producer=Endless)
+
+
 @defect("no-done-after-error", "terminal.handled-failure", "A reported failure has no `done`.")
 def no_done_after_error(parts: Parts) -> Parts:
     class NoDone(Producer):
@@ -120,7 +129,9 @@ def cut_on_shutdown(parts: Parts) -> Parts:
     return replace(parts, registry=Deaf)
 
 
-@defect("deadline-ignored", "terminal.deadline", "A run may take for ever.")
+@defect(
+    "deadline-ignored", "terminal.deadline", "A run may take for ever.", options=("--deadline", "2")
+)
 def deadline_ignored(parts: Parts) -> Parts:
     class Patient(Registry):
         def __init__(

@@ -121,6 +121,15 @@ def test_a_bad_url(tmp_path: Path, url: str, expected: str) -> None:
     assert expected in found
 
 
+def test_a_password_in_the_url(tmp_path: Path) -> None:
+    """A password in the URL, which no client of ours would send, is refused and not quoted."""
+    found = refused(tmp_path, 'url = "http://user:pa55word@127.0.0.1/chat"')
+    assert found == (
+        "FILE: url holds a user or password; expected them in a header: "
+        'headers = { Authorization = "Basic {env:NAME}" }'
+    )
+
+
 def test_setup_captures_are_known_from_there_on(tmp_path: Path) -> None:
     """A step's template may name what an earlier step captures, not what it captures itself."""
     first = '{ request = "POST /a/{b}", capture = { b = "json:b" } }'
@@ -219,7 +228,7 @@ def test_anothers_broken_pyproject_is_left_to_its_owner(tmp_path: Path) -> None:
 def test_a_named_file_that_says_nothing(tmp_path: Path, name: str) -> None:
     """`--agentstream-config` must name a file that has the table."""
     (tmp_path / "pyproject.toml").write_text("[tool.ruff]\n")
-    with pytest.raises(SettingsError, match="there is no file|has no table"):
+    with pytest.raises(SettingsError, match=r"there is no file|has no table"):
         load({}, directory=tmp_path, environment={}, config=name)
 
 

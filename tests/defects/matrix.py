@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.process import HEARTBEAT, REFERENCE, reference_server
@@ -20,7 +21,6 @@ from pytest_agentstream.settings import load
 from pytest_agentstream.verdicts import Verdict
 from reference_server.defects import DEFECTS
 from reference_server.variations import VARIATIONS
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_agentstream.judging import CaseResult

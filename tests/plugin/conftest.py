@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_agentstream.catalogue import families
-from pytest_agentstream.process import HEARTBEAT, reference_server
+from pytest_agentstream.process import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NATIVE = (
     "--agentstream-dialect=native",
-    f"--agentstream-heartbeat={HEARTBEAT}",
+    "--agentstream-heartbeat=0.2",
     "--agentstream-control-header",
 )
 OTHER_PLUGINS = ("hypothesispytest", "randomly", "asyncio", "anyio", "timeout", "xdist")
@@ -102,18 +102,30 @@ def project(pytester: pytest.Pytester, server: str) -> Project:
     return Project(pytester, server)
 
 
+@contextmanager
+def serving(*defects: str) -> Iterator[str]:
+    """The URL of a reference server with these defects, while it runs."""
+    command = [sys.executable, "-P", "-m", "reference_server", "--port=0", "--heartbeat=0.2"]
+    command += [f"--defect={name}" for name in defects]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+    finally:
+        end(process)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a reference server that does everything right."""
-    with reference_server() as url:
+    with serving() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def faulty() -> Iterator[str]:
     """The URL of one that breaks http.content-type (MUST) and http.no-proxy-buffering (SHOULD)."""
-    defects = ("proxy-buffering", "content-type-text-plain")
-    with reference_server([word for name in defects for word in ("--defect", name)]) as url:
+    with serving("proxy-buffering", "content-type-text-plain") as url:
         yield url
 
 

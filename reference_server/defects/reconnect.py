@@ -1,0 +1,115 @@
+"""Defects that only a stream which was cut brings out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reference_server.defects.defect import defect
+from reference_server.defects.seams import Resumed, log
+from reference_server.log import MemoryLog
+from reference_server.stream import Reader, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from reference_server.log import EventLog, RunState
+    from reference_server.parts import Parts
+
+MANY = 5
+"""Resumes of a run after which it drifts."""
+
+
+def _cuts(parts: Parts) -> tuple[Parts, dict[str, int]]:
+    """Note for each run whose reader left up to which event that one was written to."""
+    cut: dict[str, int] = {}
+
+    class Noting(Writer):
+        async def write(self, reader: Reader, send: Callable[[bytes], Awaitable[None]]) -> None:
+            try:
+                await super().write(reader, send)
+            except asyncio.CancelledError:
+                cut[reader.run] = reader.after
+                raise
+
+    return replace(parts, writer=Noting), cut
+
+
+@defect(
+    "written-is-delivered",
+    "resume.mid-event-cut",
+    "The last event written before a cut counts as delivered: a client that misses it never "
+    "gets it.",
+)
+def written_is_delivered(parts: Parts) -> Parts:
+    parts, cut = _cuts(parts)
+
+    class Delivered(Resumed):
+        def begin(self, state: RunState) -> None:
+            missed = cut.pop(self.run, 0) == self.after + 1
+            if missed and not (state.closed and self.after + 1 == state.last):
+                self.after += 1
+
+    return replace(parts, reader=Delivered)
+
+
+@defect(
+    "cut-start-starts-again",
+    "resume.before-first-id",
+    "The idempotency key of a run whose reader was cut off starts a second one.",
+)
+def cut_start_starts_again(parts: Parts) -> Parts:
+    parts, cut = _cuts(parts)
+
+    class Forgetful(MemoryLog):
+        async def create(self, run: str, owner: str, key: str | None) -> str:
+            holder = await super().create(run, owner, key)
+            if cut.pop(holder, None) is None:
+                return holder
+            return await super().create(run, owner, None)
+
+    return log(parts, Forgetful)
+
+
+@defect(
+    "cut-start-goes-on",
+    "resume.before-first-id",
+    "A start that joins a run whose reader was cut off gets only what that one was not written.",
+)
+def cut_start_goes_on(parts: Parts) -> Parts:
+    parts, cut = _cuts(parts)
+    joined: set[str] = set()
+
+    class Joining(MemoryLog):
+        async def create(self, run: str, owner: str, key: str | None) -> str:
+            holder = await super().create(run, owner, key)
+            if holder in cut:
+                joined.add(holder)
+            return holder
+
+    class GoingOn(Reader):
+        def __init__(self, log: EventLog, run: str, after: int) -> None:
+            super().__init__(log, run, after)
+            if after == 0 and run in joined:
+                joined.discard(run)
+                self.after = cut.pop(run)
+
+    return log(replace(parts, reader=GoingOn), Joining)
+
+
+@defect(
+    "drifts",
+    "resume.many-cuts",
+    "From the sixth resume of a live run on, the event of the cursor is sent again.",
+)
+def drifts(parts: Parts) -> Parts:
+    resumes: Counter[str] = Counter()
+
+    class Drifting(Resumed):
+        def begin(self, state: RunState) -> None:
+            resumes[self.run] += self.live
+            self.after -= self.live and resumes[self.run] > MANY
+
+    return replace(parts, reader=Drifting)

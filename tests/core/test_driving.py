@@ -1,0 +1,229 @@
+"""Driving a server: runs are counted and bounded, overload is waited out, a dead server is noticed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_agentstream.cases import Case, case_of, requirement
+from pytest_agentstream.observing import Observation
+from pytest_agentstream.probing import probe
+from pytest_agentstream.requirements import MUST
+from pytest_agentstream.verdicts import InDoubt, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from pytest_agentstream.driving import Driver
+    from tests.conftest import Peer, RawServer
+    from tests.core.conftest import Opened
+
+    Script = Callable[[Peer], Awaitable[None]]
+    Serving = Callable[..., AbstractContextManager[RawServer]]
+
+
+@probe(scenarios=["complete"])
+async def first_run(client: Driver) -> Observation:
+    """A run."""
+    return await client.run("complete")
+
+
+@probe(scenarios=["complete"])
+async def second_run(client: Driver) -> Observation:
+    """Another run."""
+    return await client.run("complete")
+
+
+@probe(scenarios=["crash-first"])
+async def refused_run(client: Driver) -> Observation:
+    """A run to which 503 is an answer."""
+    return await client.run("crash-first")
+
+
+def looking_at_first() -> Case:
+    @requirement("t.first", MUST, tier="core", text="It is so.", source="this test")
+    def look(first_run: Observation) -> None:
+        pass
+
+    return made(look)
+
+
+def looking_at_second() -> Case:
+    @requirement("t.second", MUST, tier="core", text="It is so.", source="this test")
+    def look(second_run: Observation) -> None:
+        pass
+
+    return made(look)
+
+
+def made(function: object) -> Case:
+    case = case_of(function)
+    assert case is not None
+    return case
+
+
+async def good(peer: Peer) -> None:
+    await peer.stream()
+    await peer.chunk('data: {"content": "hi"}\n\ndata: [DONE]\n\n')
+    await peer.end()
+
+
+def overloaded(status: str = "429 Too Many Requests", after: str = "0") -> Script:
+    async def script(peer: Peer) -> None:
+        await peer.answer(status, retry_after=after)
+
+    return script
+
+
+def test_overload_is_waited_out(serving: Serving, session: Opened) -> None:
+    """Two refusals for overload and then a stream: the run is judged, the refusals are counted."""
+    with (
+        serving(good, overloaded(), overloaded("503 Service Unavailable"), good) as server,
+        session(f"{server.origin}/chat") as opened,
+    ):
+        assert opened.judge(looking_at_first()).verdict is Verdict.MET
+        assert (opened.ledger.throttled, opened.ledger.started) == (2, 4)
+        assert len(server.peers) == 4
+
+
+def test_overload_for_ever_is_not_tested(serving: Serving, session: Opened) -> None:
+    """A server that stays overloaded is asked three times; then the option is told."""
+    with (
+        serving(good, overloaded()) as server,
+        session(f"{server.origin}/chat") as opened,
+    ):
+        result = opened.judge(looking_at_first())
+        assert len(server.peers) == 4
+    assert result.verdict is Verdict.NOT_TESTED
+    assert result.reason == "the server answered 429 to `complete` 3 times"
+    assert result.option == "slow down: --agentstream-concurrency 1"
+
+
+def test_overload_makes_runs_take_turns(serving: Serving, session: Opened) -> None:
+    """Once the server is overloaded, runs are started one at a time."""
+    under_way: list[int] = []
+    most: list[int] = []
+
+    async def counted(peer: Peer) -> None:
+        under_way.append(1)
+        most.append(len(under_way))
+        await good(peer)
+        await peer.left()
+        under_way.pop()
+
+    with (
+        serving(good, overloaded(), overloaded(), counted) as server,
+        session(f"{server.origin}/chat") as opened,
+    ):
+        opened.begin([looking_at_first(), looking_at_second()])
+        for case in (looking_at_first(), looking_at_second()):
+            assert opened.judge(case).verdict is Verdict.MET
+    assert most == [1, 1]
+
+
+def test_a_provoked_503_is_an_answer(serving: Serving, session: Opened) -> None:
+    """A crash before the first event may be told as 503: that is not waited out."""
+
+    @requirement("t.crash", MUST, tier="core", text="It is so.", source="this test")
+    def look(refused_run: Observation) -> None:
+        assert refused_run.first.status == 503
+
+    with (
+        serving(good, overloaded("503 Service Unavailable")) as server,
+        session(f"{server.origin}/chat", scenarios={"crash-first": {}}) as opened,
+    ):
+        assert opened.judge(made(look)).verdict is Verdict.MET
+        assert opened.ledger.throttled == 0
+
+
+def test_runs_are_bounded(serving: Serving, session: Opened) -> None:
+    """No more runs are started than are allowed; the rest is not tested, with the option."""
+    with serving(good) as server, session(f"{server.origin}/chat", max_runs=2) as opened:
+        first, second = map(opened.judge, (looking_at_first(), looking_at_second()))
+        assert len(server.peers) == 2
+    assert first.verdict is Verdict.MET
+    assert second.verdict is Verdict.NOT_TESTED
+    assert second.reason == "the limit of 2 runs is used up"
+    assert second.option == "allow more: --agentstream-max-runs 12"
+
+
+def test_a_doubt_counts_its_runs(serving: Serving, session: Opened) -> None:
+    """A run that is probed again is one more run."""
+
+    @requirement("t.doubt", MUST, tier="core", text="It is so.", source="this test")
+    def look(first_run: Observation) -> None:
+        if first_run.number == 2:
+            raise InDoubt("late")
+
+    with serving(good) as server, session(f"{server.origin}/chat") as opened:
+        assert opened.judge(made(look)).verdict is Verdict.MET
+        assert opened.ledger.started == len(server.peers) == 3
+
+
+def test_a_setup_that_fails_later_is_not_tested(serving: Serving, session: Opened) -> None:
+    """A setup step that was fine in the preflight and is refused later is named."""
+
+    async def step(peer: Peer) -> None:
+        await peer.answer("200 OK", '{"id": "a"}')
+
+    steps = [{"request": "POST /threads", "capture": {"thread": "json:id"}}]
+    with (
+        serving(step, good, overloaded("500 Oops")) as server,
+        session(f"{server.origin}/chat", setup=steps) as opened,
+    ):
+        result = opened.judge(looking_at_first())
+    assert result.verdict is Verdict.NOT_TESTED
+    assert result.reason.startswith("setup 'POST /threads' failed: expected 2xx, the server answered")
+    assert result.option == "mend that step: [[tool.agentstream.setup]]"
+
+
+SERVER = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(b'data: {"content": "hi"}\\n\\ndata: [DONE]\\n\\n')
+
+    def log_message(self, *_):
+        pass
+
+server = HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A server in a process of its own, which says its port first."""
+    command = [sys.executable, "-c", SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        yield started
+        started.kill()
+
+
+def test_a_server_that_is_gone(process: subprocess.Popen[str], session: Opened) -> None:
+    """A server killed behind the preflight is one finding; all that needs it is not tested."""
+    assert process.stdout is not None
+    url = f"http://127.0.0.1:{int(process.stdout.readline())}/chat"
+    with session(url) as opened:
+        opened.begin([])
+        process.kill()
+        process.wait()
+        results = [opened.judge(case) for case in (looking_at_first(), looking_at_second())]
+        gone = opened.ledger.gone
+    assert gone.startswith(
+        "the server under test stopped accepting connections; first seen by the probe `first_run`"
+    )
+    for result in results:
+        assert result.verdict is Verdict.NOT_TESTED
+        assert result.reason == f"server gone: {gone}"
+        assert result.option == "see its log for why it ended"
