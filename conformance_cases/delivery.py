@@ -109,6 +109,7 @@ def longest_gap(events: list[Event]) -> tuple[float, tuple[Event, ...]]:
     source="the point of a stream; sse-starlette #84, dify #41755",
     breaks=BUFFERED,
     hint="flush each event; look for compression, middleware and proxies that buffer",
+    presupposes=["heartbeat.invisible"],
     timing=True,
 )
 def test_incremental(pauses_run: Observation) -> None:
@@ -138,6 +139,7 @@ def test_incremental_gzip(gzip_run: Observation) -> None:
     source="the point of a stream",
     breaks="users: the last words before a pause come behind it",
     hint="write the blank line with its event, and flush",
+    presupposes=["heartbeat.invisible"],
     timing=True,
 )
 def test_one_event_one_write(silence_run: Observation) -> None:
@@ -160,7 +162,7 @@ def test_one_event_one_write(silence_run: Observation) -> None:
     after = bearing[0].at - pause.start
     expect_at_most(
         max(after, 0.0),
-        HELD_BACK,
+        max(HELD_BACK, pause.seconds / 2),
         lag=run.lag,
         expected="the marker's event before the silence",
         actual=f"it came {after:.3f} s into the silence, which lasted {pause.seconds:.3f} s",

@@ -115,10 +115,11 @@ def test_no_bom(all_runs: list[Observation]) -> None:
     source="WHATWG HTML 9.2.6: once the end of the file is reached, pending data must be discarded",
     breaks="EventSource and every client that follows the specification: they discard the event",
     hint="end the last block with an empty line like all others",
-    presupposes=["http.terminated-body"],
     needs=sample(blocks=1),
 )
 def test_complete_blocks(good_runs: list[Observation]) -> None:
+    if not any(exchange.ended_cleanly for exchange in streams(good_runs)):
+        raise NotTested("no stream came to its own end, so its last block may just be cut")
     for exchange, block in blocks(good_runs):
         if not exchange.ended_cleanly or block.complete:
             continue

@@ -306,7 +306,7 @@ def test_cors_expose(cors: Cors, dialect: Dialect) -> None:
     source="Fetch 4.10: without them a page sees a network error",
     breaks="EventSource: a refusal looks like a network error, and it reconnects for ever",
     hint="let the CORS layer stand outside of whatever refuses",
-    presupposes=["http.cors-preflight"],
+    presupposes=["http.cors-preflight", "resume.error-does-not-poison"],
 )
 def test_cors_on_refusals(cors: Cors) -> None:
     for asked in cors.refusals:

@@ -50,6 +50,22 @@ def test_first(all_runs: list[Observation]) -> None:
 
 
 @requirement(
+    "order.spans-open-before-use",
+    MUST,
+    tier="core",
+    text="Deltas and ends come only inside an open span.",
+    source=DIALECT,
+    breaks="clients that keep a table of open spans: @ag-ui/client rejects the run",
+    hint="open each span before its first delta",
+    presupposes=[*READABLE, "order.tool-results-match"],
+    needs=sample(events=1),
+)
+def test_spans_open_before_use(all_runs: list[Observation], dialect: Dialect) -> None:
+    need_spans(all_runs, dialect)
+    expect_none("order.spans-open-before-use", all_runs)
+
+
+@requirement(
     "order.spans-closed",
     MUST,
     tier="core",
@@ -146,3 +162,18 @@ def test_counts_agree(good_runs: list[Observation], dialect: Dialect) -> None:
     if not any(isinstance(end, dict) and field in end for end in ends for field in fields):
         raise NotTested(f"no terminal carried a total ({', '.join(fields)})")
     expect_none("order.counts-agree", good_runs)
+
+
+@requirement(
+    "order.sequence-contiguous",
+    MUST,
+    tier="core",
+    text="Sequence numbers in payloads have no gap.",
+    source=DIALECT,
+    breaks="clients that tell from a gap that events were lost",
+    hint="number events where they are sent",
+    presupposes=READABLE,
+    needs=sample(events=2),
+)
+def test_sequence_contiguous(all_runs: list[Observation]) -> None:
+    expect_none("order.sequence-contiguous", all_runs)

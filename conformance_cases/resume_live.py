@@ -77,7 +77,12 @@ def expect_none_lost(cut: LiveCut, dialect: Dialect) -> None:
     source=f"{CUT}; mcp's resumed stream never closes",
     breaks=f"{RESUMERS}: they wait for ever, or never see the end",
     hint="after the replay, follow the log until its terminal, then return",
-    presupposes=["resume.exact-suffix", "terminal.closes"],
+    presupposes=[
+        "ids.survive-reconnect",
+        "resume.after-last-event",
+        "schema.constant-identity",
+        "terminal.closes",
+    ],
 )
 def test_live_tail(live_cut: LiveCut) -> None:
     cut = joined(live_cut)

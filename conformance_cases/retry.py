@@ -14,6 +14,7 @@ from pytest_agentstream.retrying import parse_retry_after
 from pytest_agentstream.verdicts import NotTested, expect
 
 if TYPE_CHECKING:
+    from conformance_cases.probes.cuts import Witnessed
     from conformance_cases.probes.readback import Answer
     from conformance_cases.probes.requests import Asked
     from pytest_agentstream.dialects import Dialect
@@ -72,13 +73,21 @@ def test_bad_input(bad_bodies: list[Asked]) -> None:
 )
 def test_before_stream_is_http(bad_bodies: list[Asked], dialect: Dialect) -> None:
     for asked in bad_bodies:
-        for event in dialect.events(asked.recording)[:1]:
+        found = asked.recording
+        events = dialect.events(found)
+        for event in events[:1]:
             expect(
                 event.role != "error",
                 expected=f"an HTTP status that refuses {asked.what}",
-                actual=f"status {asked.recording.status}, and an error in the stream",
+                actual=f"status {found.status}, and an error in the stream",
                 at=event,
             )
+        expect(
+            events or not found.is_stream,
+            expected=f"an HTTP status that refuses {asked.what}, or a run",
+            actual=f"status {found.status}, and a stream without any event ({found.end.kind})",
+            at=found,
+        )
 
 
 @requirement(
@@ -245,7 +254,7 @@ def test_class_in_stream(bad_runs: list[Observation], dialect: Dialect) -> None:
     source="the dialect's resume",
     breaks="EventSource: it reconnects after every end, and the run starts over",
     hint="answer 204 behind the terminal",
-    presupposes=["resume.exact-suffix"],
+    presupposes=["resume.exact-suffix", "resume.same-request"],
 )
 def test_after_terminal(after_terminal: list[Answer], complete_run: Observation) -> None:
     for answer in after_terminal:
@@ -266,18 +275,19 @@ def test_after_terminal(after_terminal: list[Answer], complete_run: Observation)
     source="the dialect; draft-ietf-httpapi-idempotency-key-header",
     breaks="clients that post again after a network error: side effects happen twice",
     hint="keep the key with the run it started",
-    presupposes=["ids.present"],
+    presupposes=["ids.present", "schema.constant-identity"],
 )
-def test_duplicate_start(duplicate_start: tuple[Observation, Observation]) -> None:
-    first, second = duplicate_start
-    names = [[cursor.run for _, cursor in run.identified][:1] for run in (first, second)]
-    if not all(names) or None in names[0]:
+def test_duplicate_start(witnessed: Witnessed, dialect: Dialect) -> None:
+    events = dialect.events(witnessed.again) if witnessed.again is not None else ()
+    first = next((event for event in events if event.cursor is not None), None)
+    before, cursor = witnessed.run.identified[0]
+    if first is None or first.cursor is None or cursor.run is None:
         raise NotTested("the ids do not name their run, so two runs cannot be told apart")
     expect(
-        names[0] == names[1],
-        expected=f"the run {names[0][0]} again",
-        actual=f"another run, {names[1][0]}",
-        at=(first.identified[0][0], second.identified[0][0]),
+        first.cursor.run == cursor.run,
+        expected=f"the run {cursor.run} again",
+        actual=f"another run, {first.cursor.run}",
+        at=(before, first),
     )
 
 

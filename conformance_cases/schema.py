@@ -82,6 +82,21 @@ def test_known_type(all_runs: list[Observation]) -> None:
 
 
 @requirement(
+    "schema.type-agreement",
+    MUST,
+    tier="core",
+    text="Where the type stands in event: and in the payload, both say the same.",
+    source=DIALECT,
+    breaks="clients of the dialect, which look at one or at the other",
+    hint="write both from one value",
+    presupposes=["schema.json-strict"],
+    needs=sample(events=1),
+)
+def test_type_agreement(all_runs: list[Observation]) -> None:
+    expect_none("schema.type-agreement", all_runs)
+
+
+@requirement(
     "schema.required-fields",
     MUST,
     tier="core",

@@ -10,7 +10,13 @@ from pytest_agentstream.dialects.reading import Outcome, Role
 from pytest_agentstream.recording import EndKind
 from pytest_agentstream.requirements import MUST, SHOULD
 from pytest_agentstream.tolerances import CLOSE_AFTER_TERMINAL
-from pytest_agentstream.verdicts import ControlBroken, NotTested, expect, expect_at_most
+from pytest_agentstream.verdicts import (
+    ControlBroken,
+    NotApplicable,
+    NotTested,
+    expect,
+    expect_at_most,
+)
 
 if TYPE_CHECKING:
     from pytest_agentstream.dialects import Dialect
@@ -356,7 +362,6 @@ def test_nothing_lost_before_crash(crash_run: Observation) -> None:
     source="CWE-209: error messages with sensitive information",
     breaks="the operator: paths, queries and keys are shown to every user",
     hint="send a fixed sentence and an id; log the exception",
-    presupposes=["terminal.crash-is-not-success"],
 )
 def test_no_internals(all_runs: list[Observation]) -> None:
     planted = [run for run in all_runs if run.declared.secret]
@@ -376,6 +381,11 @@ def test_no_internals(all_runs: list[Observation]) -> None:
                 at=_block_at(exchange, at),
                 recording=exchange,
             )
+    if all(run.outcome is Outcome.SUCCESS and not run.errors for run in planted):
+        raise NotTested(
+            "no run that was to crash shows a failure, so no exception's text could have leaked",
+            f"mend the mapping of `{planted[0].scenario}`",
+        )
 
 
 def _block_at(exchange: Recording, offset: int):  # type: ignore[no-untyped-def]
@@ -404,7 +414,7 @@ def test_no_stack_traces(bad_runs: list[Observation]) -> None:
     if not bad_runs:
         raise NotTested("no failure could be provoked", "map a `crash` or a `fail` scenario")
     if not errors and not refused:
-        raise NotTested("no failure ended in an error that could be read")
+        raise NotApplicable("no failure ended in an error whose text could be read")
     for _, event in errors:
         found = STACK.search(repr(event.payload).replace("\\\\n", "\n"))
         expect(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_agentstream.wording import nearest
+from pytest_agentstream.wording import listed, nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ class Baseline:
 
     @classmethod
     def load(cls, path: str | None, slugs: Collection[str]) -> Baseline:
-        """Read a baseline file; without a path there are no known failures. Raises BaselineError."""
+        """Read a baseline file; without a path no failure is known. Raises BaselineError."""
         if path is None:
             return cls("", {})
         try:
@@ -36,19 +36,20 @@ class Baseline:
         except OSError as error:
             raise BaselineError(f"baseline {path}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BaselineError(f"baseline {path}: not TOML: {error}") from None
+            raise BaselineError(f"baseline {path}: no valid TOML: {error}") from None
         table = document.pop(TABLE, {})
         if document or not isinstance(table, dict):
-            found = ", ".join(document) or repr(table)
+            found = listed(document, "and") or shown(table)
             raise BaselineError(f"baseline {path}: expected one table [{TABLE}], found {found}")
         for slug, reason in table.items():
             if slug not in slugs:
+                hint = nearest(slug, slugs)
                 raise BaselineError(
-                    f"baseline {path}: {slug}: no such requirement{nearest(slug, slugs)}"
+                    f"baseline {path}: {slug} is no requirement that is known{hint}"
                 )
             if not isinstance(reason, str) or not reason.strip():
                 raise BaselineError(
-                    f"baseline {path}: {slug}: expected a sentence that says why, found {reason!r}"
+                    f"baseline {path}: {slug} is {shown(reason)}; expected a sentence that says why"
                 )
         return cls(path, table)
 

@@ -90,6 +90,10 @@ def _planted(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"prompt": text, "text": text})
 
 
+PLACEHOLDER = "a part of the exception's text"
+"""Stands in suggested mappings; as a secret it would never be found, and so prove nothing."""
+
+
 def _declared(name: str, interval: float | None) -> str:
     """The declarations without which a mapping of the scenario would leave cases untested."""
     h = interval or 15.0
@@ -99,7 +103,9 @@ def _declared(name: str, interval: float | None) -> str:
         case "slow-start" | "tools":
             return f", seconds = {2 * h:g}"
         case "crash" | "crash-first" | "crash-tool":
-            return ', secret = "a part of the exception\'s text"'
+            return f', secret = "{PLACEHOLDER}"'
+        case "pauses":
+            return ", pause = 0.3"
         case "echo":
             return ", verbatim = true"
     return ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pytest_agentstream.controls import SCENARIOS, sends_prompt
+from pytest_agentstream.controls import PLACEHOLDER, SCENARIOS, sends_prompt
 from pytest_agentstream.dialects import DialectError, builtin_names
 from pytest_agentstream.dialects import load as load_dialect
 from pytest_agentstream.dialects.names import matches
@@ -49,11 +49,8 @@ def _url(target: Target) -> Iterator[Problem]:
         yield "url", f"is {shown(target.url)} ({error}); {expected}"
         return
     if "@" in parts.netloc:
-        yield (
-            "url",
-            'holds a user or password; expected them in a header: headers = { Authorization = '
-            '"Basic {env:NAME}" }',
-        )
+        header = 'headers = { Authorization = "Basic {env:NAME}" }'
+        yield "url", f"holds a user or password; expected them in a header: {header}"
     elif templated:
         yield (
             "url",
@@ -108,6 +105,11 @@ def _scenarios(target: Target, dialect: Dialect | None) -> Iterator[Problem]:
             yield (
                 f"scenarios.{name}",
                 f"is no scenario that is known; expected {listed(SCENARIOS)}{hint}",
+            )
+        elif scenario.secret == PLACEHOLDER:
+            yield (
+                f"scenarios.{name}.secret",
+                f"is still {shown(PLACEHOLDER)}; expected such a part, so that a leak is noticed",
             )
         elif scenario.verbatim and scenario.text is None and not sends_prompt(scenario):
             yield (

@@ -17,6 +17,7 @@ from pytest_agentstream.faults import FaultProxy
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
 from pytest_agentstream.redaction import Redactor
+from pytest_agentstream.requesting import DEFAULT_PORTS
 from pytest_agentstream.retrying import Backoff, parse_retry_after
 from pytest_agentstream.setting_up import SetupFailed
 from pytest_agentstream.templates import TemplateError, render
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 THROTTLED = frozenset({429, 503})
 PROVOKED = ("crash", "fail")
 """Scenarios, by how they begin, to which a 503 is an answer and no sign of overload."""
+
+DEADLY = frozenset({EndKind.REFUSED, EndKind.CUT, EndKind.RESET})
+"""Ends behind which there may be no server any more."""
+
+KNOCKS, KNOCK_PAUSE = 3, 0.3
+"""How often, and every how many seconds, a server is tried before it counts as gone."""
 
 PATIENCE = 3
 REPLAY_LIMIT = 10.0
@@ -64,6 +71,7 @@ class Ledger:
     throttled: int = 0
     gone: str = ""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
+    _death_judged: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
@@ -74,6 +82,10 @@ class Ledger:
                     f"the limit of {self.limit} runs is used up",
                     f"allow more: --agentstream-max-runs {self.limit + 10}",
                 )
+            self.started += 1
+
+    def add(self) -> None:
+        with self._lock:
             self.started += 1
 
     def give_back(self) -> None:
@@ -95,16 +107,20 @@ class Ledger:
             self.redact.learn_from([recording])
             self.others.append(recording)
 
-    def lose(self, asker: str, recording: Recording) -> bool:
-        """Take note that the server is gone; tell whether this probe is the first to see it."""
+    def lose(self, asker: str, run: Run) -> bool:
+        """Take note that the server is gone; tell whether this run is the one to be judged on it.
+
+        That is the first of those that were under way.
+        """
         with self._lock:
-            if self.gone:
-                return False
-            self.gone = (
-                "the server under test stopped accepting connections; "
-                f"first seen by the probe `{asker}` ({recording.end.detail})"
-            )
-            return True
+            if not self.gone:
+                self.gone = (
+                    "the server under test stopped accepting connections; "
+                    f"first seen by the probe `{asker}` ({run.last.end.detail})"
+                )
+            judged = run.first.head is not None and not self._death_judged
+            self._death_judged = self._death_judged or judged
+            return judged
 
     def place_of(self, recording: Recording) -> tuple[int, int] | None:
         """The run and exchange numbers of a recording, both from 1, or None for a lone request."""
@@ -185,14 +201,16 @@ class Driver:
                 self._stop_if_gone()
                 self._ledger.begin()
                 run = await self._started(scenario, control, options)
-            if run.first.status not in overload:
+            refused = run.first.end.kind is EndKind.REFUSED and not self._fault
+            if run.first.status not in overload and not refused:
                 return self._ledger.keep(run, self._dialect, control)
             self._ledger.note(run.first)
             self._ledger.throttled += 1
             if attempt < PATIENCE:
                 await anyio.sleep(_pause(run.first, attempt))
+        said = f"answered {run.first.status}" if run.first.head else "refused the connection"
         raise NotTested(
-            f"the server answered {run.first.status} to `{scenario}` {PATIENCE} times",
+            f"the server {said} to `{scenario}` {PATIENCE} times",
             "slow down: --agentstream-concurrency 1",
         )
 
@@ -216,10 +234,12 @@ class Driver:
         except SetupFailed as failure:
             self._ledger.note(failure.recording)
             raise NotTested(str(failure), "mend that step: [[tool.agentstream.setup]]") from None
-        if run.last.end.kind is EndKind.REFUSED:
-            first = self._ledger.lose(self._asker, run.last)
-            if not first or run.first.head is None:
-                self._stop_if_gone()
+        if (
+            run.last.end.kind in DEADLY
+            and not await self._listens()
+            and not self._ledger.lose(self._asker, run)
+        ):
+            self._stop_if_gone()
         return run
 
     async def start(self, control: Control, **options: Any) -> Recording:
@@ -229,7 +249,11 @@ class Driver:
         answer = await self._client.start("complete", control.scenario, control.name, **options)
         if answer.status is not None and answer.status >= 400:
             self._ledger.give_back()
-        return self._noted(answer)
+        return await self._noted(answer)
+
+    def count(self) -> None:
+        """Count a run that the server started although it was not asked to."""
+        self._ledger.add()
 
     def unique(self) -> str:
         """Return a text that no other request of any session has."""
@@ -328,19 +352,35 @@ class Driver:
     async def resume(self, seen: Observation, cursor: str | None, **options: Any) -> Recording:
         """Read a run back from a cursor in one exchange, which starts nothing."""
         self._stop_if_gone()
-        return self._noted(await self._client.resume(seen.run, cursor, **options))
+        return await self._noted(await self._client.resume(seen.run, cursor, **options))
 
     async def request(self, method: str, path: str, **options: Any) -> Recording:
         """Send any other request to the target's origin."""
         self._stop_if_gone()
-        return self._noted(await self._client.request(method, path, **options))
+        return await self._noted(await self._client.request(method, path, **options))
 
-    def _noted(self, recording: Recording) -> Recording:
-        if recording.end.kind is EndKind.REFUSED:
-            self._ledger.lose(self._asker, recording)
+    async def _noted(self, recording: Recording) -> Recording:
+        if recording.end.kind is EndKind.REFUSED and not await self._listens():
+            self._ledger.lose(self._asker, Run("", "", (recording,)))
         self._stop_if_gone()
         self._ledger.note(recording)
         return recording
+
+    async def _listens(self) -> bool:
+        """Whether the server accepts connections; one that is restarted has a moment for it."""
+        parts = self._target.parts
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        for _ in range(KNOCKS):
+            try:
+                with anyio.fail_after(self._target.timeouts.connect):
+                    await (await anyio.connect_tcp(parts.hostname or "", port)).aclose()
+            except OSError as error:  # a time-out, too, says that it is busy, not that it is gone
+                if isinstance(error, TimeoutError):
+                    return True
+                await anyio.sleep(KNOCK_PAUSE)
+            else:
+                return True
+        return False
 
     def _stop_if_gone(self) -> None:
         if self._ledger.gone:

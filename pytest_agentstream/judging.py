@@ -178,9 +178,8 @@ class Judge:
     def _blocker(self, case: Case) -> CaseResult | None:
         for slug in case.requirement.presupposes:
             if slug not in self.catalogue:
-                raise LookupError(
-                    f"{case.slug} presupposes {slug}, which no case has{nearest(slug, self.catalogue)}"
-                )
+                hint = nearest(slug, self.catalogue)
+                raise LookupError(f"{case.slug} presupposes {slug}, which no case has{hint}")
             before = self.judge(self.catalogue[slug])
             if before.verdict in UNSOUND:
                 root = before.blocked_by or before.slug

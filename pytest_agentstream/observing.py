@@ -104,7 +104,7 @@ class Observation:
         return found if isinstance(found, str) else None
 
     def planted_segments(self, wanted: str) -> list[tuple[str, str | None]]:
-        """The parts of the planted text with any of the wanted characters, each as sent and as it came.
+        """The parts of the planted text with any of the wanted characters: as sent, and as it came.
 
         Parts are told apart by marks such as `|1|`; None came where its marks did not. Raises
         `NotTested` where no such text was planted.
@@ -113,7 +113,8 @@ class Observation:
         if sent is None or not self.declared.verbatim:
             raise NotTested(
                 f"`{self.scenario}` is not declared to answer with a planted text",
-                f'declare it: {self.scenario} = {{ json = {{ message = "{{prompt}}" }}, verbatim = true }}',
+                f"declare it: {self.scenario} = "
+                '{ json = { message = "{prompt}" }, verbatim = true }',
             )
         came = _marked(self.text)
         parts = [(mark, part) for mark, part in _marked(sent).items() if set(part) & set(wanted)]

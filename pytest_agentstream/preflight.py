@@ -25,7 +25,7 @@ MOST_LINES = 6
 
 
 class PreflightFailed(Exception):
-    """The suite can't begin; the text says what was sent, what came, and which setting to change."""
+    """The suite can't begin; the text says what was sent, what came, and the setting to change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ import inspect
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
+
+from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,7 +23,7 @@ PACKAGED = "conformance_cases.probes"
 
 
 class Consent(StrEnum):
-    """What a probe does to a server: on an address that is not loopback all but the first two ask."""
+    """What a probe does to a server; all but the first two need consent beyond loopback."""
 
     READ = "read"
     START = "start"
@@ -113,16 +116,14 @@ def find(name: str, around: Mapping[str, object], asker: str) -> Probe:
     Raises LookupError that names the asker and the nearest packaged probe.
     """
     found = around.get(name)
-    if not isinstance(found, Probe):
-        packaged = sys.modules.get(PACKAGED)
-        found = vars(packaged).get(name) if packaged else None
     if isinstance(found, Probe):
         return found
-    from difflib import get_close_matches
-
-    known = [key for key, value in vars(sys.modules[PACKAGED]).items() if isinstance(value, Probe)]
-    near = get_close_matches(name, [*known, *RESOURCES], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    packaged = vars(import_module(PACKAGED))
+    found = packaged.get(name)
+    if isinstance(found, Probe):
+        return found
+    known = [key for key, value in packaged.items() if isinstance(value, Probe)]
+    hint = nearest(name, [*known, *sorted(RESOURCES)])
     raise LookupError(f"{asker} asks for {name!r}, which is neither a probe nor a resource{hint}")
 
 
@@ -133,7 +134,7 @@ def probes_of(case: Case) -> dict[str, Probe]:
 
 
 def closure(probes: Iterable[Probe]) -> tuple[Probe, ...]:
-    """The probes and all that they need, each once, needed ones first; raises LookupError on a cycle."""
+    """The probes and all that they need, each once, needed ones first; LookupError on a circle."""
     done: dict[Probe, None] = {}
 
     def visit(one: Probe, path: tuple[Probe, ...]) -> None:

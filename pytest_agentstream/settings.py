@@ -32,7 +32,8 @@ class Settings(Target):
     """Everything that a session is told: the target, and how far the suite may go with it.
 
     `level` is the lowest level that makes a run red; `require` the tier up to which an untested
-    MUST is red; `allow` the probe classes allowed beyond loopback; `max_runs` bounds the runs started.
+    MUST is red; `allow` the probe classes allowed beyond loopback; `max_runs` bounds the runs that
+    are started.
     """
 
     level: Literal["must", "should"] = "must"

@@ -22,7 +22,8 @@ class SettingsError(ValueError):
 def find_table(directory: Path, config: str | None) -> tuple[Path | None, dict[str, Any]]:
     """Return the file that is meant and its table: `config`, or the nearest one, upwards.
 
-    The search begins in `directory`. Without any file that has one: None and an empty table. Raises SettingsError.
+    The search begins in `directory`. Without any file that has one: None and an empty table.
+    Raises SettingsError.
     """
     if config is not None:
         path = directory / config

@@ -30,7 +30,7 @@ HEAD_AT_ONCE = 1.0
 """A head later than this is taken for a hanging server by impatient clients."""
 
 HELD_BACK = 0.1
-"""An event may be batched for this long; a person does not notice it."""
+"""An event may be held back for this long, or half of the silence behind it if that is longer."""
 
 LAG_NOTICED = 0.005
 """Lag of our own event loop below this is not told apart from ordinary scheduling."""

@@ -52,20 +52,20 @@ class Reader:
 
         Raises FellBehind.
         """
-        entries = await self.log.read(self.run, self.after, BATCH)
-        if not entries:
+        while True:
             state = await self.log.state(self.run)
+            entries = await self.log.read(self.run, self.after, BATCH)
+            if entries:
+                if entries[0].seq != self.after + 1:
+                    raise FellBehind(self.run)
+                self.after = entries[-1].seq
+                return entries
             if state.closed:
                 if state.last > self.after:
                     raise FellBehind(self.run)
                 return None
             if not await self.log.wait(self.run, self.after, seconds):
                 return []
-            return await self.next(seconds)
-        if entries[0].seq != self.after + 1:
-            raise FellBehind(self.run)
-        self.after = entries[-1].seq
-        return entries
 
 
 class Pacing:

@@ -27,7 +27,6 @@ from conformance_cases.probes.readback import (
 from conformance_cases.probes.requests import (
     bad_bodies,
     cors,
-    duplicate_start,
     overloaded,
     same_connection,
     unknown_run,
@@ -73,7 +72,6 @@ __all__ = [
     "crashed_runs",
     "cut_before_ids",
     "cut_inside",
-    "duplicate_start",
     "echo_run",
     "fail_run",
     "foreign_cursor",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
 
+from conformance_cases.probes.requests import first_event
 from pytest_agentstream.faults import Cut, IdleCut
 from pytest_agentstream.probing import probe
+from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation
@@ -22,6 +26,12 @@ if TYPE_CHECKING:
 
 INTO = 12
 """Bytes of an event that get through before the cut: enough to be in its middle, in any dialect."""
+
+HEAD_BYTES = 5
+"""Bytes of the head that get through where the cut comes before it: too few for a status."""
+
+AWAY = 1.5
+"""A client stays away for so many planted pauses: at least one event is produced meanwhile."""
 
 MANY = 20
 BETWEEN = 4
@@ -47,10 +57,14 @@ class LiveCut:
 
 @dataclass(frozen=True)
 class Witnessed:
-    """A run and a second reader that joined it while it lived, from the first cursor on."""
+    """A run, and what came while it lived: a second reader behind its first cursor, the same start.
+
+    `again` is the start sent again with the same idempotency key, where the dialect has one.
+    """
 
     run: Observation
     witness: Recording | None
+    again: Recording | None
 
 
 def resumable(client: Driver, run: Observation) -> None:
@@ -59,11 +73,23 @@ def resumable(client: Driver, run: Observation) -> None:
         raise NotTested(f"`{run.scenario}` sends {len(run.identified)} ids, too few to be cut")
 
 
-async def cut_and_join(client: Driver, scenario: str, *plan: Cut) -> LiveCut:
-    """Start a run through cuts, follow it to its end, and read it back without any."""
+class Away(Backoff):
+    """Stay away for at least so many seconds, so that events are produced meanwhile."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Random(0), total=MANY * 2)
+        self._away = seconds
+
+    def next(self, floor: float | None = None) -> float:
+        return max(super().next(floor), self._away)
+
+
+async def cut_and_join(client: Driver, model: Observation, *plan: Cut) -> LiveCut:
+    """Start a run like `model` through cuts, follow it to its end, and read it back without any."""
+    away = Away((model.declared.pause or 0.0) * AWAY)
     async with client.through(*((cut,) for cut in plan)) as cutting:
-        run = await cutting.run(scenario)
-    where = plan[0].describe() + (f", and {len(plan) - 1} more" if len(plan) > 1 else "")
+        run = await cutting.run(model.scenario, backoff=away)
+    where = ", then ".join(dict.fromkeys(cut.describe() for cut in plan))
     ids = [cursor.text for _, cursor in run.identified]
     whole = await client.resume(run, ids[0], **client.replaying) if ids else None
     return LiveCut(where, len(plan), run, whole)
@@ -71,32 +97,33 @@ async def cut_and_join(client: Driver, scenario: str, *plan: Cut) -> LiveCut:
 
 @probe(scenarios=["pauses"])
 async def live_cut(client: Driver, pauses_run: Observation) -> LiveCut:
-    """One run, cut early, in its middle, and just before its terminal."""
+    """One run, cut early and in its middle, and then followed while it lives to its terminal."""
     resumable(client, pauses_run)
-    before_terminal = len(pauses_run.events) - 1
-    middle = max(2, before_terminal // 2)
-    return await cut_and_join(
-        client,
-        "pauses",
-        Cut(after_event=1),
-        Cut(after_event=middle - 1),
-        Cut(after_event=before_terminal - middle),
-    )
+    middle = max(2, (len(pauses_run.events) - 1) // 2)
+    cuts = (Cut(after_event=1), Cut(after_event=middle - 1))
+    return await cut_and_join(client, pauses_run, *cuts)
 
 
 @probe(scenarios=["pauses"])
 async def cut_inside(client: Driver, pauses_run: Observation) -> LiveCut:
-    """A run that is cut inside the bytes of an event."""
+    """A run that is cut inside the bytes of an event, and again just before its terminal."""
     resumable(client, pauses_run)
-    middle = len(pauses_run.events) // 2
-    return await cut_and_join(client, "pauses", Cut(after_event=middle, into_next=INTO, how="rst"))
+    before_terminal = len(pauses_run.events) - 1
+    middle = before_terminal // 2
+    cuts = (
+        Cut(after_event=middle, into_next=INTO, how="rst"),
+        Cut(after_event=before_terminal - middle),
+    )
+    return await cut_and_join(client, pauses_run, *cuts)
 
 
 @probe(scenarios=["pauses"])
-async def cut_before_ids(client: Driver, pauses_run: Observation) -> LiveCut:
-    """A run that is cut twice before any id came."""
+async def cut_before_ids(client: Driver, pauses_run: Observation, dialect: Dialect) -> LiveCut:
+    """A run that is cut twice before any id came; where it has a key, once before its head."""
     resumable(client, pauses_run)
-    return await cut_and_join(client, "pauses", Cut(after_event=0), Cut(after_event=0))
+    keyed = dialect.profile.start.idempotency_header is not None
+    first = Cut(after_bytes=HEAD_BYTES) if keyed else Cut(after_event=0)
+    return await cut_and_join(client, pauses_run, first, Cut(after_event=0))
 
 
 @probe(scenarios=["long"])
@@ -108,27 +135,37 @@ async def many_cuts(client: Driver, long_run: Observation) -> LiveCut:
             f"`long` sends {len(long_run.events)} events, and {MANY} cuts need {MANY * BETWEEN}",
             "map a longer one",
         )
-    return await cut_and_join(client, "long", *(Cut(after_event=BETWEEN) for _ in range(MANY)))
+    return await cut_and_join(client, long_run, *(Cut(after_event=BETWEEN) for _ in range(MANY)))
 
 
-@probe(scenarios=["pauses"])
-async def witnessed(client: Driver, pauses_run: Observation) -> Witnessed:
-    """A run with a second reader beside the first."""
+@probe(scenarios=["pauses"], runs=2)
+async def witnessed(client: Driver, pauses_run: Observation, dialect: Dialect) -> Witnessed:
+    """A run with a second reader beside the first, and the same start again while it lives."""
     resumable(client, pauses_run)
     first: list[Event] = []
     seen = anyio.Event()
     answers: list[Recording] = []
+    again: list[Recording] = []
+    key = dialect.profile.start.idempotency_header
+    headers = {key: client.unique()} if key is not None else {}
 
     async def witness() -> None:
         await seen.wait()
         answers.append(await client.join(first[0]))
 
+    async def start_again() -> None:
+        await seen.wait()
+        control = client.control("pauses")
+        again.append(await client.start(control, headers=headers, on_block=first_event))
+
     async with anyio.create_task_group() as beside:
         beside.start_soon(witness)
-        run = await client.run("pauses", on_block=noticing(client, first, seen))
+        if headers:
+            beside.start_soon(start_again)
+        run = await client.run("pauses", headers=headers, on_block=noticing(client, first, seen))
         if not first:
             beside.cancel_scope.cancel()
-    return Witnessed(run, answers[0] if answers else None)
+    return Witnessed(run, answers[0] if answers else None, again[0] if again else None)
 
 
 def noticing(client: Driver, found: list[Event], seen: anyio.Event) -> Callable[[Block], None]:

@@ -20,8 +20,6 @@ from pytest_agentstream.faults.pipe import ROOM, Pipe
 from pytest_agentstream.faults.shaping import INTERVAL, Act, Kind, Shaper
 
 if TYPE_CHECKING:
-    from random import Random
-
     from pytest_agentstream.faults.closing import By, SideEnd
     from pytest_agentstream.faults.model import Direction, Fault, How, Plan
     from pytest_agentstream.faults.sides import Side
@@ -49,7 +47,7 @@ class Connection:
     - `over`: set when every socket of the connection is closed; `closed` is when that was.
     """
 
-    def __init__(self, number: int, plan: Plan, client: Side, random: Random, zero: float) -> None:
+    def __init__(self, number: int, plan: Plan, client: Side, seed: str, zero: float) -> None:
         self.number = number
         self.plan = plan
         self.fired: list[Fired] = []
@@ -59,7 +57,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._zero = zero
         self.opened = self._now()
-        self._random = random
+        self._seed = seed
         self._client = client
         self._ends = Ends(self._loop, zero, self._finish)
         self._ends.add(client)
@@ -70,6 +68,7 @@ class Connection:
         self._failure = ""
         self._reset: set[Side] = set()
         self._stalled = False
+        self._stopped = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.number}: {describe(self.plan)}; {self.downstream} bytes down>"
@@ -101,12 +100,12 @@ class Connection:
 
     @property
     def problem(self) -> str:
-        """Why the server was not reached, or the place of a fault not found; else empty."""
+        """Why the server was not reached, TLS broke, or a place was not found; else empty."""
         return self._failure or "; ".join(self._down.problems if self._down else ())
 
     def join(self, server: Side) -> None:
         """Begin to pass bytes between the client and the server."""
-        if "client" not in self._ends:
+        if self._stopped:
             server.close()
             return
         self._ends.add(server)
@@ -120,7 +119,7 @@ class Connection:
             server,
             self._client,
             self,
-            shaper=Shaper(self.plan, "downstream", self._random, now) or None,
+            shaper=Shaper(self.plan, "downstream", self._seed, now) or None,
             room=room,
             watched=idle is not None,
         )
@@ -129,7 +128,7 @@ class Connection:
             self._client,
             server,
             self,
-            shaper=Shaper(self.plan, "upstream", self._random, now) or None,
+            shaper=Shaper(self.plan, "upstream", self._seed, now) or None,
             room=self._room("upstream"),
             watched=idle is not None or counts,
         )
@@ -205,6 +204,8 @@ class Connection:
         """See `Watcher`."""
         if self._hides(side, "rst"):
             return
+        if not isinstance(error, ConnectionError):
+            self._failure = f"the {side.name}'s side broke: {error}"
         self._ends.note(side.name, "rst", side.name)
         self._reset.add(side)
         other = self._up if pipe is self._down else self._down
@@ -220,6 +221,10 @@ class Connection:
             self.cut("rst", source.name)
             return
         if self._hides(source, "fin"):
+            return
+        if source is self._client and any(isinstance(one, SlowReader) for one in self.plan):
+            # it has gone with bytes unread, of which the server would learn by a RST
+            self.cut("rst", "client")
             return
         self._ends.note(source.name, "fin", source.name)
         self._ends.note(sink.name, "fin", source.name)
@@ -262,6 +267,7 @@ class Connection:
             self._idle = self._loop.call_at(due, self._watch, idle)
 
     def _stop(self) -> None:
+        self._stopped = True
         for pipe in self._pipes:
             pipe.stop()
         if self._idle is not None:

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import socket
 import ssl
-from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -179,8 +178,7 @@ class FaultProxy:
     def _begin(self, client: Side) -> None:
         number = len(self.connections) + 1
         plan = self._next_plan()
-        random = Random(f"{self.seed} {number}")
-        connection = Connection(number, plan, client, random, self._zero)
+        connection = Connection(number, plan, client, f"{self.seed} {number}", self._zero)
         self.connections.append(connection)
         if any(isinstance(fault, Refuse) for fault in plan):
             connection.refuse()
@@ -202,7 +200,7 @@ class FaultProxy:
                 server = await self._reach(slow.window if slow else None)
         except TimeoutError:
             connection.refuse(f"{self._parts.netloc} was not reached within {CONNECT:g} s")
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter of a name that IDNA doesn't take
             connection.refuse(f"{self._parts.netloc} was not reached: {error}")
         else:
             connection.join(server)

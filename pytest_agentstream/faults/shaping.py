@@ -4,8 +4,8 @@
    to be sent or acts to be carried out, each with the time when it is due.
 2. Stages stand in a row; what one answers the next is told, at the time when it is due. Nothing
    overtakes anything: what is due earlier than something before it waits for that.
-3. Chance comes from the `Random` that a stage is given, so that the same seed and the same bytes,
-   cut the same way, give the same answers.
+3. Chance comes from a generator of each stage's own, so that the same seed and the same bytes, cut
+   the same way, give the same answers, whatever other stages do.
 
 Times are seconds of one clock. The meaning of toxics is that of Toxiproxy 2.12.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_agentstream.faults.model import (
@@ -41,7 +42,6 @@ from pytest_agentstream.faults.places import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from random import Random
 
     from pytest_agentstream.faults.model import Direction, Plan
     from pytest_agentstream.faults.places import Place
@@ -277,9 +277,12 @@ class Shaper:
     The first act that ends the connection is the last item that counts.
     """
 
-    def __init__(self, plan: Plan, direction: Direction, random: Random, at: float) -> None:
-        own = [one for one in plan if getattr(one, "direction", "downstream") == direction]
-        made = [_stage(fault, random) for fault in own]
+    def __init__(self, plan: Plan, direction: Direction, seed: str, at: float) -> None:
+        made = [
+            _stage(fault, Random(f"{seed} {number}"))
+            for number, fault in enumerate(plan, 1)
+            if getattr(fault, "direction", "downstream") == direction
+        ]
         self._stages = [stage for stage in made if stage is not None]
         self._silences = [stage for stage in self._stages if isinstance(stage, _Silence)]
         self._last = 0.0

@@ -26,6 +26,8 @@ def plan_lines(plan: Sequence[PlannedProbe], target: Settings) -> list[str]:
     return [
         f"agentstream plan for {target.url} (nothing was sent)",
         *rows,
-        f"runs that would be started: {total}{allowed}; at once: up to {target.concurrency}; "
-        f"the longest probe ends after at most {longest:g} s",
+        (
+            f"runs that would be started: {total}{allowed}; at once: up to {target.concurrency}; "
+            f"the longest probe ends after at most {longest:g} s"
+        ),
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
 from reference_server.defects.defect import defect
 from reference_server.defects.heartbeat import WATCHED
@@ -176,16 +177,17 @@ def readers_share(parts: Parts) -> Parts:
     "A second reader of a live run ends the first one's stream.",
 )
 def newest_reader_wins(parts: Parts) -> Parts:
-    class Jealous(Reader):
-        newest: ClassVar[WeakValueDictionary[str, Jealous]] = WeakValueDictionary()
+    readers: Counter[str] = Counter()
 
+    class Jealous(Reader):
         def __init__(self, log: EventLog, run: str, after: int) -> None:
             super().__init__(log, run, after)
-            self.newest[run] = self
+            readers[run] += 1
+            self.number = readers[run]
 
         async def next(self, seconds: float | None) -> list[Entry] | None:
             live = not (await self.log.state(self.run)).closed
-            if live and self.newest.get(self.run, self) is not self:
+            if live and self.number != readers[self.run]:
                 return None
             return await super().next(seconds)
 

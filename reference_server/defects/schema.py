@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from reference_server.log import Entry
     from reference_server.parts import Parts
 
-CAKE = "🍰"
 VICTIM = "creation"
 """The event that is made wrong: nothing else hangs on it."""
 
@@ -53,12 +52,9 @@ def single_quotes(parts: Parts) -> Parts:
     "One token has half of a character: its JSON says `\\ud83d` alone.",
 )
 def lone_surrogate(parts: Parts) -> Parts:
-    halved = CAKE.encode("utf-16-be")[:2]
-    escape = f"\\u{halved.hex()}"
-
     def changed(entry: Entry, frame: Frame) -> Iterator[Frame]:
         victim = entry.type == "token" and entry.payload["text"] == WORDS[3]
-        yield replace(frame, data=frame.data.replace(CAKE, escape)) if victim else frame
+        yield replace(frame, data=frame.data.replace("🍰", "\\ud83d")) if victim else frame
 
     return frames(parts, changed)
 

@@ -68,21 +68,27 @@ def refused(folder: Path, toml: str, env: dict[str, str] | None = None, **option
         ('ca_file = "ca.pem"', 'FILE: ca_file is "FOLDER/ca.pem", and there is no such file'),
         (
             'scenarios.complete.json.to = "{prmpt}"',
-            "FILE: scenarios.complete.json.to cannot be sent: unknown variable in the template "
-            "{prmpt}; did you mean {prompt}?",
+            "FILE: scenarios.complete.json.to cannot be sent: unknown variable in the template {pr",
+        ),
+        (
+            'scenarios.complete.json.to = "{prmpt}"',
+            "{prmpt}; did you mean {prompt}? Known here: {prompt}, {uuid}, {env:NAME}.",
         ),
         (
             'scenarios.complete.json.to = ["{thread}"]',
-            "scenarios.complete.json.to[0] cannot be sent: unknown variable in the template {thread}",
+            "scenarios.complete.json.to[0] cannot be sent: unknown variable in the template {th",
         ),
         (
             'headers.X-Key = "{env:NO_KEY}"',
-            "FILE: headers.X-Key cannot be sent: the template {env:NO_KEY} needs the environment "
-            "variable NO_KEY, which is not set",
+            "FILE: headers.X-Key cannot be sent: the template {env:NO_KEY} needs the environment v",
         ),
         (
             'headers.X-Thread = "{thread}"',
             "FILE: headers.X-Thread cannot be sent: unknown variable",
+        ),
+        (
+            'scenarios.crash = { json = {}, secret = "a part of the exception\'s text" }',
+            'FILE: scenarios.crash.secret is still "a part of the exception\'s text"; expected such',
         ),
         (
             "scenarios.echo = { json = {}, verbatim = true }",

@@ -35,9 +35,15 @@ def test_a_known_failure_has_its_reason(tmp_path: Path) -> None:
             '[known-failures]\n"framing.utf8" = "x"',
             "FILE: framing.utf8 is no requirement that is known; did you mean framing.utf-8?",
         ),
-        ('[known-failures]\n"framing.utf-8" = ""', 'FILE: framing.utf-8 is ""; expected a sentence'),
+        (
+            '[known-failures]\n"framing.utf-8" = ""',
+            'FILE: framing.utf-8 is ""; expected a sentence',
+        ),
         ('[known-failures]\n"framing.utf-8" = 5', "FILE: framing.utf-8 is 5; expected a sentence"),
-        ('[known]\n"framing.utf-8" = "x"', "FILE: expected one table [known-failures], found known"),
+        (
+            '[known]\n"framing.utf-8" = "x"',
+            "FILE: expected one table [known-failures], found known",
+        ),
         ("known-failures = 5", "FILE: expected one table [known-failures], found 5"),
         ("a = = b", "FILE: no valid TOML: "),
     ],
@@ -53,5 +59,5 @@ def test_a_bad_file(tmp_path: Path, text: str, expected: str) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     """A file that was asked for and is not there is an error."""
-    with pytest.raises(BaselineError, match="no.toml: No such file or directory"):
+    with pytest.raises(BaselineError, match=r"no\.toml: No such file or directory"):
         Baseline.load(str(tmp_path / "no.toml"), SLUGS)

@@ -126,4 +126,3 @@ def test_what_is_allowed_runs(session: Opened) -> None:
         assert (plan["fuzzing"].runs, plan["attacking"].runs) == (5, 0)
         opened.permit(fuzzing)
         opened.permit(ordinary)
-

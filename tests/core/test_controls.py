@@ -10,7 +10,6 @@ import pytest
 
 from pytest_agentstream.cases import case_of, requirement
 from pytest_agentstream.controls import ECHO_TEXT, HEADER, SCENARIOS, control_of
-from pytest_agentstream.observing import Observation
 from pytest_agentstream.probing import probe
 from pytest_agentstream.requirements import MUST
 from pytest_agentstream.target import Scenario, Target
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pytest_agentstream.driving import Driver
+    from pytest_agentstream.observing import Observation
     from tests.conftest import Peer, RawServer
     from tests.core.conftest import Opened
 
@@ -124,6 +124,7 @@ def test_messages_keep_their_roles() -> None:
     [
         ("silence", {"seconds": 1.4}),
         ("slow-start", {"seconds": 0.8}),
+        ("pauses", {"pause": 0.3}),
         ("echo", {"verbatim": True, "json": {"message": "{prompt}"}}),
     ],
 )

@@ -1,7 +1,8 @@
-"""Driving a server: runs are counted and bounded, overload is waited out, a dead server is noticed."""
+"""Driving a server: runs are counted, overload is waited out, a dead server is noticed."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_agentstream.cases import Case, case_of, requirement
-from pytest_agentstream.observing import Observation
 from pytest_agentstream.probing import probe
 from pytest_agentstream.requirements import MUST
 from pytest_agentstream.verdicts import InDoubt, Verdict
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pytest_agentstream.driving import Driver
+    from pytest_agentstream.observing import Observation
     from tests.conftest import Peer, RawServer
     from tests.core.conftest import Opened
 
@@ -111,9 +112,12 @@ def test_overload_makes_runs_take_turns(serving: Serving, session: Opened) -> No
     async def counted(peer: Peer) -> None:
         under_way.append(1)
         most.append(len(under_way))
-        await good(peer)
-        await peer.left()
+        await peer.stream()
+        await peer.chunk('data: {"content": "hi"}\n\n')
+        await asyncio.sleep(0.05)  # long enough for another run to come, if one did
         under_way.pop()
+        await peer.chunk("data: [DONE]\n\n")
+        await peer.end()
 
     with (
         serving(good, overloaded(), overloaded(), counted) as server,
@@ -177,25 +181,38 @@ def test_a_setup_that_fails_later_is_not_tested(serving: Serving, session: Opene
     ):
         result = opened.judge(looking_at_first())
     assert result.verdict is Verdict.NOT_TESTED
-    assert result.reason.startswith("setup 'POST /threads' failed: expected 2xx, the server answered")
+    assert result.reason.startswith(
+        "setup 'POST /threads' failed: expected 2xx, the server answered"
+    )
     assert result.option == "mend that step: [[tool.agentstream.setup]]"
 
 
 SERVER = """
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import os, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Handler(BaseHTTPRequestHandler):
+    started = 0
+
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        Handler.started += 1
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
+        if b"die" in body:
+            self.send_header("Content-Length", "1000")
         self.end_headers()
+        if b"die" in body and Handler.started >= 3:
+            self.wfile.write(b'data: {"content": "hi"}\\n\\n')
+            os._exit(1)
+        while b"die" in body:
+            time.sleep(1)
         self.wfile.write(b'data: {"content": "hi"}\\n\\ndata: [DONE]\\n\\n')
 
     def log_message(self, *_):
         pass
 
-server = HTTPServer(("127.0.0.1", 0), Handler)
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
@@ -227,3 +244,39 @@ def test_a_server_that_is_gone(process: subprocess.Popen[str], session: Opened) 
         assert result.verdict is Verdict.NOT_TESTED
         assert result.reason == f"server gone: {gone}"
         assert result.option == "see its log for why it ended"
+
+
+@probe(scenarios=["crash"])
+async def deadly_run(client: Driver) -> Observation:
+    """A run in which the server dies."""
+    return await client.run("crash")
+
+
+@probe(scenarios=["crash"])
+async def run_beside(client: Driver) -> Observation:
+    """A run that is under way when the server dies."""
+    return await client.run("crash")
+
+
+def test_a_server_that_dies_in_a_run(process: subprocess.Popen[str], session: Opened) -> None:
+    """One run is judged on what the server's death cut short; the others are not tested."""
+
+    @requirement("t.deadly", MUST, tier="core", text="It is so.", source="this test")
+    def look(deadly_run: Observation) -> None:
+        pass
+
+    @requirement("t.beside", MUST, tier="core", text="It is so.", source="this test")
+    def look_beside(run_beside: Observation) -> None:
+        pass
+
+    assert process.stdout is not None
+    url = f"http://127.0.0.1:{int(process.stdout.readline())}/chat"
+    scenarios = {"crash": {"json": {"message": "die"}}}
+    with session(url, scenarios=scenarios) as opened:
+        opened.begin([made(look), made(look_beside)])
+        results = [opened.judge(made(look)), opened.judge(made(look_beside))]
+        assert opened.ledger.gone
+    words = sorted(str(result.verdict) for result in results)
+    assert words == ["met", "not tested"]
+    (untested,) = [one for one in results if one.verdict is Verdict.NOT_TESTED]
+    assert untested.reason.startswith("server gone: ")

@@ -20,7 +20,8 @@ HEADERS = (("Content-Type", "text/event-stream"),)
 REQUEST = Request("POST", "http://127.0.0.1/chat?a=b", (("Last-Event-ID", "r/7"),), b'{"a": 1}')
 
 
-def recorded(body: bytes, head: Head | None = Head(200, "OK", "HTTP/1.1", HEADERS, 0.1)) -> Recording:  # noqa: B008 - frozen
+def recorded(body: bytes) -> Recording:
+    head = Head(200, "OK", "HTTP/1.1", HEADERS, 0.1)
     return Recording(REQUEST, head, (Chunk(0.2, body),), End(EndKind.COMPLETE, 0.3))
 
 

@@ -53,7 +53,7 @@ async def b_run(preflight: object) -> object:
 
 @dataclass
 class Known:
-    """Results of probes as they are given: values, or exceptions; `later` those of a second look."""
+    """Results of probes as given: values, or exceptions; `later` are those of a second look."""
 
     values: Mapping[str, object] = field(default_factory=dict)
     later: Mapping[str, object] = field(default_factory=dict)
@@ -168,7 +168,7 @@ def test_what_does_not_apply_asks_no_probe() -> None:
 
 
 def test_every_other_word() -> None:
-    """A case, or a probe, may say not tested with its option, and not applicable with its reason."""
+    """A case, or a probe, may say not tested with an option, and not applicable with a reason."""
     found = judge(
         case("t.untested", raising(NotTested("no control", "map it"))),
         case("t.gone", raising(ServerGone("server gone", "see its log"))),
@@ -231,7 +231,7 @@ def test_a_warning_blocks_too() -> None:
 
 @pytest.mark.parametrize("outcome", [NotTested("no"), NotApplicable("no")])
 def test_what_was_not_judged_blocks_nothing(outcome: Exception) -> None:
-    """A prerequisite that was not tested, or does not apply, leaves its dependents to themselves."""
+    """A prerequisite that was not tested, or does not apply, blocks nothing."""
     found = judge(case("t.child", met, "t.root"), case("t.root", raising(outcome)))
     assert found["t.child"].verdict is Verdict.MET
 
@@ -240,7 +240,7 @@ BROKEN = ControlBroken("silence", "silence for 3 s", "an event after 1 s")
 
 
 def test_a_broken_control_is_red_once() -> None:
-    """The first case that finds a control broken is red; others that find the same are not tested."""
+    """The first case that finds a control broken is red; others that do are not tested."""
     found = judge(case("t.a", raising(BROKEN)), case("t.b", raising(BROKEN)))
     assert found["t.a"].verdict is Verdict.CONTROL_BROKEN
     assert (found["t.a"].expected, found["t.a"].actual) == ("silence for 3 s", "an event after 1 s")
@@ -257,7 +257,7 @@ def test_two_broken_controls_are_two() -> None:
 
 
 def test_nothing_is_met_on_a_broken_control() -> None:
-    """What presupposes a case whose control is broken is not tested, though its check would pass."""
+    """What presupposes a case on a broken control is not tested, though its check would pass."""
     found = judge(
         case("t.grandchild", met, "t.child"),
         case("t.child", met, "t.a"),
@@ -342,7 +342,9 @@ def test_a_circle_is_told() -> None:
 
 def test_an_unknown_prerequisite_is_told() -> None:
     """A slug that no case has gets the nearest one."""
-    with pytest.raises(LookupError, match=r"t.a presupposes t.roto, which no case has; did you mean"):
+    with pytest.raises(
+        LookupError, match=r"t.a presupposes t.roto, which no case has; did you mean"
+    ):
         judge(case("t.a", met, "t.roto"), case("t.root", met))
 
 

@@ -103,7 +103,9 @@ def test_a_coded_body_is_undone_where_it_holds_a_secret() -> None:
     redact = Redactor([SECRET])
     kept = redact.recording(recording(gzip.compress(b"data: 1\n\n"), headers=coded))
     assert (kept.coding, kept.body) == ("gzip", b"data: 1\n\n")
-    undone = redact.recording(recording(gzip.compress(f"data: {SECRET}\n\n".encode()), headers=coded))
+    undone = redact.recording(
+        recording(gzip.compress(f"data: {SECRET}\n\n".encode()), headers=coded)
+    )
     assert (undone.coding, undone.body) == ("", f"data: {'*' * len(SECRET.encode())}\n\n".encode())
     assert undone.notes == ("the content coding gzip was undone to redact secrets",)
 

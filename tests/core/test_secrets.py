@@ -11,7 +11,6 @@ import pytest
 from pytest_agentstream.cases import case_of, requirement
 from pytest_agentstream.jsonl import write_recordings
 from pytest_agentstream.judging import CaseResult
-from pytest_agentstream.observing import Observation
 from pytest_agentstream.preflight import PreflightFailed
 from pytest_agentstream.probing import probe
 from pytest_agentstream.requirements import MUST
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_agentstream.cases import Case
+    from pytest_agentstream.observing import Observation
     from tests.conftest import Peer, RawServer
 
     Serving = Callable[..., AbstractContextManager[RawServer]]

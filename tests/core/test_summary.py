@@ -74,8 +74,10 @@ def test_every_word_is_counted() -> None:
     )
     assert paper.lines[4:-2] == [
         "core: not reached",
-        "  1 met, 1 failed, 1 control broken, 1 error, 1 warned, 1 blocked, 1 not tested, "
-        "1 not applicable",
+        (
+            "  1 met, 1 failed, 1 control broken, 1 error, 1 warned, 1 blocked, 1 not tested, "
+            "1 not applicable"
+        ),
         "  failed         a.failed: ids 5, 6 again",
         "  control broken a.control: no silence",
         "  error          a.error: the probe broke",

@@ -39,7 +39,7 @@ def test_all_met_is_reached() -> None:
     "verdict", [Verdict.FAILED, Verdict.CONTROL_BROKEN, Verdict.ERROR, Verdict.BLOCKED]
 )
 def test_one_bad_must_is_enough(verdict: Verdict) -> None:
-    """A tier with a MUST that is failed, blocked, in error or on a broken control is not reached."""
+    """A tier with a MUST that failed, is blocked, in error or on a broken control isn't reached."""
     found = states(result("core", Verdict.MET), result("core", verdict, slug="core.b"))
     assert found == {"core": "not reached"}
 

@@ -1,12 +1,13 @@
-"""A server, the proxy before it, and a client that tells exactly what came, all over real sockets."""
+"""A server, the proxy before it, and a client that tells exactly what came, over real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -40,6 +41,8 @@ class Caller:
 
     async def read(self, size: int = 65536) -> bytes:
         """Read once; b"" is the end."""
+        if self.end:
+            return b""
         try:
             data = await asyncio.get_running_loop().sock_recv(self.sock, size)
         except ConnectionResetError:
@@ -78,8 +81,11 @@ class Bench:
         sock.setblocking(False)
         caller = Caller(sock)
         self.callers.append(caller)
-        await asyncio.get_running_loop().sock_connect(sock, self.proxy.address)
-        await caller.send(request)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, self.proxy.address)
+            await caller.send(request)
+        except ConnectionResetError:
+            caller.end = "rst"
         return caller
 
     async def get(self) -> tuple[Caller, Connection]:
@@ -102,6 +108,14 @@ class Bench:
             await connection.over.wait()
         return connection
 
+    async def blocked(self, number: int = 1) -> Peer:
+        """Wait until the server can't send any more on that connection."""
+        peer = self.server.peers[number - 1]
+        async with asyncio.timeout(PATIENCE):
+            while not peer.writer.transport.get_write_buffer_size():  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        return peer
+
     async def left(self, number: int = 1) -> Peer:
         """Wait until the server has seen the end of that connection."""
         peer = self.server.peers[number - 1]
@@ -121,17 +135,21 @@ def bench(raw_server: type[RawServer]) -> Callable[..., Any]:
         repeat: bool = False,
         tls: ssl.SSLContext | None = None,
         reads: bool = True,
+        host: str = "127.0.0.1",
+        port: int | None = None,
         **options: Any,
     ) -> AsyncIterator[Bench]:
-        async with raw_server((script,), tls, reads) as server:
-            async with FaultProxy(f"{server.origin}/run", **options) as proxy:
-                await proxy.script(*plans, repeat=repeat)
-                made = Bench(server, proxy)
-                try:
-                    yield made
-                finally:
-                    for caller in made.callers:
-                        caller.leave()
+        async with raw_server((script,), tls, reads) as server, AsyncExitStack() as stack:
+            target = urlsplit(server.origin)._replace(path="/run")
+            target = target._replace(netloc=f"{host}:{port or target.port}")
+            proxy = await stack.enter_async_context(FaultProxy(urlunsplit(target), **options))
+            await proxy.script(*plans, repeat=repeat)
+            made = Bench(server, proxy)
+            try:
+                yield made
+            finally:
+                for caller in made.callers:
+                    caller.leave()
 
     return opened
 

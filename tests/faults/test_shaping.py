@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +29,7 @@ EOF = Act(Kind.EOF)
 
 
 def shaper(*plan: Fault, seed: int = 1) -> Shaper:
-    return Shaper(plan, "downstream", Random(seed), 0.0)
+    return Shaper(plan, "downstream", str(seed), 0.0)
 
 
 def bytes_of(items: list[Item]) -> list[bytes]:
@@ -187,7 +186,7 @@ def test_corrupt_in_the_body() -> None:
     body = b"".join(b"1\r\n%c\r\n" % byte for byte in range(0x41, 0x5B))
     (changed,) = bytes_of(shaper(Corrupt(after_body=2)).feed(head + body, 0.0))
     assert changed == head + body.replace(b"C", bytes([0x43 ^ 0xFF]))
-    seen = set()
+    seen: set[float] = set()
     for seed in range(40):
         (changed,) = bytes_of(shaper(Corrupt(within=3), seed=seed).feed(head + body, 0.0))
         differs = [at for at, (a, b) in enumerate(zip(changed, head + body, strict=True)) if a != b]
@@ -206,6 +205,6 @@ def test_problems() -> None:
     """Why a place is out of reach can be asked for."""
     blind = shaper(Cut(after_event=1), Cut(after_bytes=1000))
     blind.asked(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    blind.feed(b"220 mail.example ESMTP\r\n", 0.0)
+    blind.feed(b"220 mail.example ESMTP\r\n\r\n", 0.0)
     assert len(blind.problems) == 1
     assert blind.problems[0].startswith("the answer can't be read as HTTP/1.1")

@@ -136,7 +136,7 @@ def test_plan(project: Project, relay: Relay) -> None:
     result.stdout.fnmatch_lines(
         ["*(nothing was sent)", "*preflight *start *1 runs*", "*crash_run *start *1 runs*"]
     )
-    result.stdout.fnmatch_lines(["runs that would be started: [2-9]; *"])
+    result.stdout.fnmatch_lines(["runs that would be started: [1-9]*; at once: *"])
     assert relay.connections == 0
 
 
@@ -154,7 +154,9 @@ def test_as_many_runs_as_allowed(
 def test_reports(project: Project, faulty: str) -> None:
     """Verdicts go to a JSON file, recordings to a file that can be read again."""
     project.judge(
-        "agentstream/http.py",
+        STATUS,
+        TYPE,
+        BUFFERING,
         "--agentstream-report=verdicts.json",
         "--agentstream-recordings=runs.jsonl",
         "-p",

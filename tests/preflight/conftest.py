@@ -14,18 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-QUICK = {"connect": 2.0, "head": 0.3, "first_event": 0.3, "silence": 0.3, "end": 2.0}
-
 
 @pytest.fixture
 def preflight(tmp_path: Path) -> Callable[..., str]:
-    """Run the preflight at a URL; return what it says where it fails, or an empty string.
-
-    The wait of each phase is well under a second.
-    """
+    """Run the preflight at a URL; return what it says where it fails, or an empty string."""
 
     def run(url: str, env: dict[str, str] | None = None, **options: Any) -> str:
-        given = {"url": url, "dialect": "native", "timeouts": QUICK} | options
+        given = {"url": url, "dialect": "native"} | options
         given = {name: value for name, value in given.items() if value is not None}
         session = Session(load(given, directory=tmp_path, environment=env or {}), {})
         try:

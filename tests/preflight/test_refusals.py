@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
 TLS = Path(__file__).parents[1] / "tls"
 URL = "  Set   the start endpoint of your server, for instance"
+SHORT = {"head": 0.2, "first_event": 0.2}
+SILENT = (
+    "it accepted the request and said nothing for ",
+    "it answered 200 and then sent no event for ",
+)
 BODY = "  Set   what your server wants to be sent, under the names that it uses, for instance:"
-SCHEME = "  Set   the start endpoint of your server, with https:// where it speaks TLS, for instance"
+SCHEME = (
+    "  Set   the start endpoint of your server, with https:// where it speaks TLS, for instance"
+)
 
 
 def answer(status: str, body: str = "", **headers: str) -> Script:
@@ -80,9 +87,7 @@ ROWS = [
         ],
         id="401",
     ),
-    pytest.param(
-        answer("403 Forbidden", "no"), ["it refuses these credentials (403)"], id="403"
-    ),
+    pytest.param(answer("403 Forbidden", "no"), ["it refuses these credentials (403)"], id="403"),
     pytest.param(
         answer("404 Not Found", '{"detail": "Not Found"}', content_type="application/json"),
         ["it knows nothing at this path (404)", '        {"detail": "Not Found"}', URL],
@@ -111,7 +116,12 @@ ROWS = [
     pytest.param(answer("503 Service Unavailable"), ["it takes no runs now (503)"], id="503"),
     pytest.param(
         answer("500 Internal Server Error", "Traceback\n\n\x1b[31mboom\x1b[0m \u202e"),
-        ["it failed (500)", "        Traceback", "        \\x1b[31mboom\\x1b[0m \\u202e", "own log"],
+        [
+            "it failed (500)",
+            "        Traceback",
+            "        \\x1b[31mboom\\x1b[0m \\u202e",
+            "own log",
+        ],
         id="500",
     ),
     pytest.param(
@@ -142,12 +152,12 @@ ROWS = [
     ),
     pytest.param(
         accept_and_say_nothing,
-        ["it accepted the request and said nothing for 0.3 s", "        head = 120"],
+        ["it accepted the request and said nothing for ", "        head = 120"],
         id="says nothing",
     ),
     pytest.param(
         head_then_nothing,
-        ["it answered 200 and then sent no event for 0.3 s", "        first_event = 120"],
+        ["it answered 200 and then sent no event for ", "        first_event = 120"],
         id="says only the head",
     ),
     pytest.param(
@@ -188,11 +198,11 @@ def test_a_server_that_starts_no_stream(
     """The run stops after one request, with the server's words and the setting, paste-ready."""
     with serving(script) as server:
         url = f"{server.origin}/chat"
-        said = preflight(url)
+        said = preflight(url, timeouts=SHORT if expected[0] in SILENT else {})
         assert len(server.peers) == 1
     first, *rest = expected
     lines = said.splitlines()
-    assert lines[0] == f"agentstream preflight: {first}"
+    assert lines[0].startswith(f"agentstream preflight: {first}")
     assert lines[1].startswith("  Sent  run 1, exchange 1: POST /chat")
     assert lines[2] == f"  To    {url}"
     for text in rest:
@@ -205,9 +215,10 @@ def test_it_is_the_same_before_a_dialect_is_detected(
 ) -> None:
     """Without a dialect the first answer is refused for the same reasons, after one request."""
     with serving(script) as server:
-        said = preflight(f"{server.origin}/chat", dialect=None)
+        timeouts = SHORT if expected[0] in SILENT else {}
+        said = preflight(f"{server.origin}/chat", dialect=None, timeouts=timeouts)
         assert len(server.peers) == 1
-    assert said.splitlines()[0] == f"agentstream preflight: {expected[0]}"
+    assert said.startswith(f"agentstream preflight: {expected[0]}")
 
 
 def test_nothing_listens(preflight: Preflight, unused_tcp_port: int) -> None:

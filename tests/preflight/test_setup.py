@@ -45,14 +45,12 @@ def test_a_setup_step_nobody_answers(serving: Serving, preflight: Preflight) -> 
         await peer.left()
 
     with serving(nothing) as server:
-        said = preflight(f"{server.origin}/chat", setup=[STEP])
+        said = preflight(f"{server.origin}/chat", setup=[STEP], timeouts={"head": 0.2})
     assert "the setup step `POST /threads` failed: it accepted the request and said nothing" in said
 
 
 @pytest.mark.parametrize("body", ["<html>", '{"id": "t1"}', '{"thread_id": null}'])
-def test_an_answer_without_the_capture(
-    serving: Serving, preflight: Preflight, body: str
-) -> None:
+def test_an_answer_without_the_capture(serving: Serving, preflight: Preflight, body: str) -> None:
     """An answer that lacks what is to be captured is quoted."""
     with serving(answer("200 OK", body)) as server:
         said = preflight(f"{server.origin}/chat", setup=[STEP])

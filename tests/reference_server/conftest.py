@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,17 @@ import httpx
 import pytest
 import uvicorn
 
+from reference_server import scenarios
 from reference_server.app import ReferenceServer
+from reference_server.defects import DEFECTS
+from reference_server.encoders import ENCODERS
+from reference_server.parts import Parts
 from reference_server.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from reference_server.parts import Parts
 
 HEARTBEAT = 0.06
 """The H of every server here, in seconds: silences are some of it long."""
@@ -266,10 +269,16 @@ class Serve:
         return client
 
 
+Chooser = Callable[[str], Client]
+"""From a server's name to its client."""
+
+
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Serve]:
-    """Start servers that live as long as the tests."""
+    """Start servers that live as long as the tests, and whose agents hurry."""
     with ExitStack() as stack:
+        hurry = stack.enter_context(pytest.MonkeyPatch.context())
+        hurry.setattr(scenarios, "BEAT", 0.0005)
         servers = Serve(stack)
         yield servers
         servers.stop()
@@ -279,3 +288,13 @@ def serve() -> Iterator[Serve]:
 def client(serve: Serve) -> Client:
     """Return the client of a good server with fast timings."""
     return serve()
+
+
+@pytest.fixture(scope="session")
+def defective(serve: Serve) -> Chooser:
+    """Serve every defect in one process, each below its name, and `good` beside them."""
+    made = {
+        name: defect.make(Parts(encoder=ENCODERS[defect.dialect]))
+        for name, defect in DEFECTS.items()
+    }
+    return serve.many({**made, "good": Parts()})

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from reference_server.__main__ import main
+from reference_server.protocol import native_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +60,6 @@ def test_a_signal_ends_open_streams_properly(number: signal.Signals) -> None:
 
 def test_a_crash_is_logged_on_stderr_only() -> None:
     """What an agent raised stands in the server's log; other dialects start at /chat."""
-    with _process("--port", "0", "--dialect", "generic-data", "--defect", "crlf-on-nothing") as bad:
-        assert bad.wait(PATIENCE) == 2
-        bad.communicate()
     with _process("--port", "0", "--dialect", "generic-data") as process:
         assert process.stdout is not None
         url = process.stdout.readline().removeprefix("reference_server listening on ").strip()
@@ -101,12 +99,17 @@ def test_a_wrong_option_gets_one_clear_line(
     assert said.count("\n") == 1
 
 
-def test_the_defects_are_listed_as_json() -> None:
+def test_the_defects_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """`--list-defects --json` prints the table."""
-    listed = subprocess.run(
-        [*COMMAND, "--list-defects", "--json"], capture_output=True, check=True, timeout=PATIENCE
-    )
+    main(["--list-defects", "--json"])
 
-    rows = json.loads(listed.stdout)
-    assert {"name", "breaks", "text", "dialect"} == set(rows[0])
+    rows = json.loads(capsys.readouterr().out)
+    assert {"name", "breaks", "text", "dialect", "options"} == set(rows[0])
     assert len(rows) > 100
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--schema` prints one JSON Schema for each event type."""
+    main(["--schema"])
+
+    assert json.loads(capsys.readouterr().out) == native_schema()

@@ -16,19 +16,7 @@ from reference_server.parts import Parts
 from reference_server.variations import VARIATIONS
 
 if TYPE_CHECKING:
-    from tests.reference_server.conftest import Answer, Body, Client, Serve
-
-Chooser = Callable[[str], "Client"]
-
-
-@pytest.fixture(scope="module")
-def defective(serve: Serve) -> Chooser:
-    """Serve every defect in one process."""
-    made = {
-        name: defect.make(Parts(encoder=ENCODERS[defect.dialect]))
-        for name, defect in DEFECTS.items()
-    }
-    return serve.many({**made, "good": Parts()})
+    from tests.reference_server.conftest import Answer, Body, Chooser, Serve
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +53,7 @@ def test_the_table_is_in_order() -> None:
         assert re.fullmatch(r"[a-z]+\.[a-z0-9]+(-[a-z0-9]+)*", defect.breaks)
         assert defect.text.endswith(".")
         assert defect.dialect in ENCODERS
+        assert [*defect.options[::2]] == [text for text in defect.options if text[0] == "-"]
     assert not {*DEFECTS} & {*VARIATIONS}
 
 
@@ -183,92 +172,6 @@ def test_a_defect_does_what_it_says(
     assert look(good(scenario)) != found or (name, scenario) in KEPT
 
 
-RESUMES: list[tuple[str, Callable[[list[int]], list[int]]]] = [
-    ("good", lambda suffix: suffix),
-    ("one-too-many", lambda suffix: [suffix[0] - 1, *suffix]),
-    ("one-too-few", lambda suffix: suffix[1:]),
-    ("terminal-not-replayed", lambda suffix: suffix),
-    ("page-border-twice", lambda suffix: suffix),
-    ("drifts", lambda suffix: suffix),
-]
-
-
-LIVE: list[tuple[str, Callable[[list[int], int], list[int]]]] = [
-    ("good", lambda suffix, seam: suffix),
-    ("live-tail-only", lambda suffix, seam: [n for n in suffix if n > seam]),
-    ("seam-lost", lambda suffix, seam: [n for n in suffix if n != seam + 1]),
-    ("seam-twice", lambda suffix, seam: sorted([*suffix, seam])),
-    ("first-live-twice", lambda suffix, seam: sorted([*suffix, seam + 1])),
-    ("stops-after-replay", lambda suffix, seam: [n for n in suffix if n <= seam]),
-    ("numbering-restarts", lambda suffix, seam: [n - 1 for n in suffix]),
-    ("live-numbering-restarts", lambda suffix, seam: [n - seam if n > seam else n for n in suffix]),
-    ("query-one-too-many", lambda suffix, seam: suffix),
-]
-
-
-@pytest.mark.parametrize(("name", "expected"), LIVE)
-def test_a_live_resume_defect_does_what_it_says(
-    defective: Chooser, name: str, expected: Callable[[list[int], int], list[int]]
-) -> None:
-    """A run that is resumed in its silence gets what the defect makes of replay and live tail."""
-    client = defective(name)
-    cut = client.start("silence; seconds=0.05", until=lambda body: len(body.events) > 3)
-
-    again = client.read(cut.run, f"{cut.run}/1")
-    numbers = [int(event.id.rpartition("/")[2]) for event in again.events]
-    assert numbers == expected(list(range(2, 9)), 4)
-
-
-@pytest.mark.parametrize(("name", "expected"), RESUMES)
-def test_a_resume_defect_does_what_it_says(
-    defective: Chooser, name: str, expected: Callable[[list[int]], list[int]]
-) -> None:
-    """A cursor gets back what the defect makes of the suffix."""
-    client = defective(name)
-    first = client.start("complete")
-
-    again = client.read(first.run, f"{first.run}/5")
-    numbers = [int(event.id.rpartition("/")[2]) for event in again.events]
-    assert numbers == expected(list(range(6, len(first.events) + 1)))
-
-
-def test_a_live_tail_stays_open(defective: Chooser) -> None:
-    """`live-tail-stays-open` sends heartbeats no more, and does not end behind the terminal."""
-    client = defective("live-tail-stays-open")
-    cut = client.start("silence; seconds=0.05", until=_tokens(3))
-
-    again = client.read(cut.run, cut.last.id, until=_over)
-    with pytest.raises(httpx.ReadTimeout):
-        client.read(client.start("silence; seconds=0.05", until=_tokens(3)).run)
-    assert again.last.type == "done"
-
-
-def test_the_newest_reader_wins(defective: Chooser) -> None:
-    """`newest-reader-wins` ends the first reader's stream when a second one comes."""
-    client = defective("newest-reader-wins")
-    run = client.begin("silence; seconds=0.2")
-
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(client.read, run)
-        client.read(run, until=_tokens(3))
-        second = client.read(run)
-    assert first.result().types[-1] == "token"
-    assert second.types[-1] == "done"
-
-
-def test_a_written_event_counts_as_delivered(defective: Chooser) -> None:
-    """`written-is-delivered` never sends again what was written last before a cut."""
-    client = defective("written-is-delivered")
-    cut = client.start("silence; seconds=0.2", until=_tokens(3))
-    _gone()
-
-    again = client.read(cut.run, f"{cut.run}/3")
-    assert again.events[0].id == f"{cut.run}/5"
-
-
-def test_a_cut_start_is_not_joined(defective: Chooser) -> None:
-    """`cut-start-starts-again` and `cut-start-goes-on` mistreat a start that was cut off."""
-    key = {"Idempotency-Key": "cut"}
 def test_a_crash_ends_others(defective: Chooser) -> None:
     """`crash-ends-others` ends a `silence` that is going on beside a crash."""
     client = defective("crash-ends-others")

@@ -11,7 +11,7 @@ from reference_server.log import MemoryLog
 from reference_server.parts import Parts
 
 if TYPE_CHECKING:
-    from tests.reference_server.conftest import Client, Serve
+    from tests.reference_server.conftest import Chooser, Client, Serve
 
 ALICE = {"Authorization": "Bearer alices-token"}
 BOB = {"Authorization": "bearer bobs-token"}
@@ -189,6 +189,10 @@ def test_cors_is_for_allowed_origins_on_refusals_too(guarded: Client) -> None:
     assert refused.headers["access-control-allow-origin"] == CORS
     assert "Retry-After" in refused.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in foreign.headers
+    over = guarded.start(headers=ALICE)
+    nothing = guarded.read(over.run, over.last.id, headers={**ALICE, "Origin": CORS})
+    assert nothing.status == 204
+    assert nothing.headers["access-control-allow-origin"] == CORS
 
 
 def test_a_full_log_says_when_to_come_back(serve: Serve) -> None:
@@ -199,3 +203,31 @@ def test_a_full_log_says_when_to_come_back(serve: Serve) -> None:
     refused = client.start()
     assert refused.status == 503
     assert refused.headers["retry-after"] == "5"
+
+
+def test_an_overloaded_start_says_when_to_come_back(client: Client) -> None:
+    """The scenario `overloaded` refuses the start with 429 and Retry-After."""
+    refused = client.start("overloaded")
+
+    assert refused.status == refused.problem["status"] == 429
+    assert refused.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("value", [None, "soon", "-5"])
+def test_a_defect_of_overload_changes_retry_after(defective: Chooser, value: str | None) -> None:
+    """Three defects leave Retry-After out, or say what is neither seconds nor a date."""
+    name = {None: "overload-says-nothing", "soon": "retry-after-soon", "-5": "retry-after-negative"}
+    refused = defective(name[value]).start("overloaded")
+
+    assert refused.status == 429
+    assert refused.headers.get("retry-after") == value
+
+
+def test_defects_of_bad_bodies_are_narrow(defective: Chooser) -> None:
+    """Each is about one kind of body; the other kinds are refused as they should be."""
+    invalid, empty = defective("invalid-utf-8-500"), defective("bad-body-empty-stream")
+
+    assert invalid.ask("POST", "/v1/runs", content=b"\xff").status == 500
+    assert invalid.ask("POST", "/v1/runs", content=b"{").status == 400
+    assert empty.ask("POST", "/v1/runs", content=b"{").raw == b""
+    assert empty.ask("POST", "/v1/runs", content=b"{}").status == 422

@@ -9,6 +9,8 @@ import pytest
 
 from reference_server.log import MemoryLog
 from reference_server.parts import Parts
+from reference_server.settings import Settings
+from tests.reference_server.conftest import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +54,7 @@ def test_an_absent_cursor_is_the_start(client: Client, cursor: str | None) -> No
 
 def test_a_live_run_is_resumed_without_gap_or_repeat(client: Client) -> None:
     """A stream that is cut goes on behind its cursor, live, up to the end."""
-    cut = client.start("silence; seconds=0.2", until=_events(3))
+    cut = client.start("silence; seconds=0.1", until=_events(3))
 
     rest = client.read(cut.run, cut.last.id)
 
@@ -63,14 +65,14 @@ def test_a_live_run_is_resumed_without_gap_or_repeat(client: Client) -> None:
 
 def test_a_live_run_whose_cursor_is_up_to_date_streams(client: Client) -> None:
     """An unfinished run answers 200, not 204, when nothing is new yet."""
-    cut = client.start("silence; seconds=0.5", until=_comment)
+    cut = client.start("silence; seconds=30", until=_comment)
 
     assert client.read(cut.run, cut.last.id, until=_comment).status == 200
 
 
 def test_two_readers_each_get_everything(client: Client) -> None:
     """A reader of a live run takes nothing from another."""
-    run = client.begin("silence; seconds=0.2")
+    run = client.begin("silence; seconds=0.1")
 
     early = client.read(run, until=_events(2))
     one, other = client.read(run), client.read(run)
@@ -121,7 +123,7 @@ def test_a_cursor_of_another_run_is_400_before_any_look_up(client: Client) -> No
 def test_a_cursor_ahead_of_the_run_is_409(client: Client) -> None:
     """A cursor that the run has not reached is refused, live or finished."""
     first = client.start()
-    live = client.begin("silence; seconds=0.5")
+    live = client.begin("silence; seconds=30")
 
     assert client.read(first.run, f"{first.run}/1000").status == 409
     assert client.read(live, f"{live}/1000").status == 409
@@ -136,7 +138,7 @@ def test_an_unknown_run_is_404(client: Client, run: str) -> None:
 
 def test_an_expired_run_is_410_then_404(serve: Serve) -> None:
     """After its retention a run is gone, told apart from unknown until it is forgotten."""
-    client = serve(retention=0.05)
+    client = serve(retention=0.02)
     first = client.start(headers={"Idempotency-Key": "once"})
     statuses = []
     until = time.monotonic() + 5
@@ -283,20 +285,26 @@ def test_nobody_answers(serve: Serve) -> None:
 
 def test_a_run_goes_on_without_readers(client: Client) -> None:
     """A run whose reader went away completes."""
-    cut = client.start("silence; seconds=0.2", until=_events(2))
+    cut = client.start("silence; seconds=0.1", until=_events(2))
 
     assert client.read(cut.run).last.payload["status"] == "completed"
 
 
-def test_a_run_may_end_with_its_readers(serve: Serve) -> None:
+def test_a_run_may_end_with_its_readers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `on_disconnect: cancel` a run is cancelled after the grace, not before."""
-    client = serve(retry=0.1)
-    run = client.start("silence; seconds=30", until=_events(2), on_disconnect="cancel").run
-    back = client.read(run, until=_events(2))
-    assert back.types == ["turn", "token"]
+    monkeypatch.setattr(Settings, "grace", property(lambda settings: 0.2))
+    client = serve()
+    run = client.start("silence; seconds=30", until=_events(4), on_disconnect="cancel").run
+    back = client.read(run, until=_comment)
+    assert "done" not in back.types
 
-    until = time.monotonic() + 5
-    while time.monotonic() < until and back.last.type != "done":
-        time.sleep(1.1)  # nobody may read meanwhile: the grace of 1 s is what is waited for
-        back = client.read(run, until=_comment)
-    assert back.last.payload == {"status": "cancelled"}
+    until = time.monotonic() + PATIENCE
+    while client.read(run, f"{run}/5").status == 409:  # refused, so it does not count as a reader
+        assert time.monotonic() < until, "the run was not cancelled"
+    assert client.read(run).last.payload == {"status": "cancelled"}
+
+
+def test_the_grace_is_three_retries_and_a_second_at_least() -> None:
+    """What a run is given that lost its last reader."""
+    assert Settings(retry=0.1).grace == 1.0
+    assert Settings(retry=2.0).grace == 6.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from tests.reference_server.conftest import Client, Serve
 
 QUICK = sorted({*SCENARIOS} - {"interrupt"})
-PARAMETERS = {"silence": "seconds=0.1", "slow-start": "seconds=0.1", "block": "seconds=0.1"}
+PARAMETERS = {
+    "silence": "seconds=0.01",
+    "slow-start": "seconds=0.01",
+    "block": "seconds=0.01",
+    "long": "events=50",
+}
 
 
 def _scenario(name: str) -> str:
@@ -89,6 +95,14 @@ def test_a_silence_has_heartbeats(client: Client, scenario: str) -> None:
     assert seen.comments == [": hb"] * len(seen.comments)
     assert 3 <= len(seen.comments) <= 7
     assert b": hb\n\n" not in seen.raw
+
+
+def test_a_silence_begins_behind_its_marker(client: Client) -> None:
+    """The token right before the silence has the text that was asked for."""
+    seen = client.start('silence; seconds=0; marker="wait for it"')
+
+    assert seen.events[3].payload == {"text": "wait for it"}
+    assert len(seen.events) == 8
 
 
 def test_a_busy_stream_has_no_heartbeats(client: Client) -> None:
@@ -216,10 +230,17 @@ def test_a_schema_is_closed_and_without_null() -> None:
         jsonschema.validate({"status": "completed"}, schemas["done"])
 
 
+def test_the_schema_is_checked_in() -> None:
+    """docs/protocol.schema.json is what the models generate."""
+    path = Path(__file__).parents[2] / "docs" / "protocol.schema.json"
+
+    assert json.loads(path.read_text()) == native_schema()
+
+
 def test_a_run_goes_on_in_order_for_a_slow_reader(client: Client) -> None:
     """A reader that joins late gets everything, in order."""
-    run = client.begin("long; events=2000")
+    run = client.begin("long; events=1000")
 
     seqs = [int(e.id.rpartition("/")[2]) for e in client.read(run).events]
     assert all(later == earlier + 1 for earlier, later in pairwise(seqs))
-    assert len(seqs) == 2003
+    assert len(seqs) == 1003
