@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Address = tuple[str, int]
 
 ROUNDS = 7
+IDLE_ROUNDS = 3
 TRIPS = 2_000
 MESSAGE = b"m" * 100
 BULK = 256 * 1024 * 1024
@@ -212,11 +213,13 @@ def measure(ways: dict[str, Address]) -> None:
             worst[name].append(p99(times))
         for name, address in ways.items():
             bulk[name].append(throughput(address))
-    opened: dict[str, list[float]] = {}
-    beside: dict[str, list[float]] = {}
-    for name, address in ways.items():
-        seconds, times = beside_idle(address)
-        opened[name], beside[name] = [seconds], [statistics.median(times)]
+    opened: dict[str, list[float]] = {name: [] for name in ways}
+    beside: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(IDLE_ROUNDS):
+        for name, address in ways.items():
+            seconds, times = beside_idle(address)
+            opened[name].append(seconds)
+            beside[name].append(statistics.median(times))
     report(f"round trip of {len(MESSAGE)} bytes, median", "us", 1e6, median)
     added(median)
     report(f"round trip of {len(MESSAGE)} bytes, p99", "us", 1e6, worst)

@@ -23,7 +23,13 @@ CURSOR = "the dialect's resume; WHATWG HTML 9.2.3: Last-Event-ID"
 
 def sent_after(run: Observation, cursor: Cursor | None) -> list[Event]:
     """The events first sent behind a cursor, or all of them; ephemeral ones are nobody's loss."""
-    events = [e for e in run.events if e.exchange is run.first and not is_passing(e)]
+    known: set[str] = set()
+    events = []
+    for event in run.events:
+        again = event.cursor is not None and event.cursor.text in known
+        known |= {event.cursor.text} if event.cursor is not None else set()
+        if not again and not is_passing(event):
+            events.append(event)
     if cursor is None:
         return events
     at = max(n for n, event in enumerate(events) if event.cursor == cursor)

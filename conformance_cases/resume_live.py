@@ -13,7 +13,7 @@ from pytest_agentstream.requirements import MUST
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
 
 if TYPE_CHECKING:
-    from conformance_cases.probes.cuts import LiveCut, Witnessed
+    from conformance_cases.probes.cuts import CutStart, LiveCut, Witnessed
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.observing import Observation
@@ -161,11 +161,12 @@ def test_mid_event_cut(cut_inside: LiveCut, dialect: Dialect) -> None:
     hint="name the run in the head, and let a reconnect without a cursor mean its beginning",
     presupposes=["resume.no-gaps", "resume.no-duplicates"],
 )
-def test_before_first_id(cut_before_ids: LiveCut, dialect: Dialect) -> None:
-    run = joined(cut_before_ids).run
+def test_before_first_id(cut_before_ids: CutStart, dialect: Dialect) -> None:
+    cut = joined(cut_before_ids.cut)
+    run = cut.run
     expect(
         run.terminals,
-        expected=f"the run, from its beginning to its terminal, behind {cut_before_ids.where}",
+        expected=f"the run, from its beginning to its terminal, behind {cut.where}",
         actual=f"{how_it_ended(run)}; {run.run.synthetic}",
         at=run.last,
     )
@@ -177,8 +178,10 @@ def test_before_first_id(cut_before_ids: LiveCut, dialect: Dialect) -> None:
             actual=f"{named(event)}",
             at=event,
         )
-    expect_none_twice(cut_before_ids)
-    expect_none_lost(cut_before_ids, dialect)
+    expect_none_twice(cut)
+    expect_none_lost(cut, dialect)
+    if cut_before_ids.again is not None:
+        expect_suffix(run, None, cut_before_ids.again)
     names = {cursor.run for _, cursor in run.identified if cursor.run is not None}
     expect(
         len(names) <= 1,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from pytest_agentstream.target import Target
 
+LONG = 2.4
+"""Seconds; long enough that a client can be cut twenty times while the run lives."""
+
 HEADER = "X-Agentstream-Scenario"
 
 SCENARIOS: Mapping[str, str] = {
@@ -127,6 +130,8 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
             planted = Scenario(secret="srv-app-7f3a9c", marker="last-words-5d1e")
         case "crash-first" | "crash-tool":
             planted = Scenario(secret="srv-app-7f3a9c")
+        case "long":
+            planted = Scenario(seconds=LONG)
         case "fail":
             planted = Scenario(retryable=True)
         case "echo":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,9 +12,7 @@ import anyio
 from pytest_agentstream.controls import Control, control_of
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.faults import FaultProxy
-from pytest_agentstream.observing import Observation
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run
-from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.requesting import DEFAULT_PORTS
 from pytest_agentstream.retrying import Backoff, parse_retry_after
 from pytest_agentstream.setting_up import SetupFailed
@@ -31,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.faults import Fault
+    from pytest_agentstream.ledger import Ledger
+    from pytest_agentstream.observing import Observation
     from pytest_agentstream.target import Target
     from pytest_agentstream.wire import Block
 
@@ -50,85 +48,6 @@ REPLAY_LIMIT = 10.0
 
 LONGEST_PAUSE = 10.0
 """Seconds; a Retry-After beyond it is cut to it."""
-
-GIVEN = frozenset({"uuid", "prompt"})
-"""What templates know without any setup step; no secrets."""
-
-
-@dataclass
-class Ledger:
-    """What a session did to the server under test: runs started, in order, and whether it is gone.
-
-    `limit` is the most runs that may be started, or None. `redact` learns every credential that was
-    sent or received. Once `throttled`, runs are started one at a time.
-    """
-
-    limit: int | None = None
-    redact: Redactor = field(default_factory=Redactor)
-    observations: list[Observation] = field(default_factory=list)
-    others: list[Recording] = field(default_factory=list)
-    started: int = 0
-    throttled: int = 0
-    gone: str = ""
-    turn: anyio.Lock = field(default_factory=anyio.Lock)
-    _death_judged: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def begin(self) -> None:
-        """Count a run that is about to be started; raises `NotTested` above the limit."""
-        with self._lock:
-            if self.limit is not None and self.started >= self.limit:
-                raise NotTested(
-                    f"the limit of {self.limit} runs is used up",
-                    f"allow more: --agentstream-max-runs {self.limit + 10}",
-                )
-            self.started += 1
-
-    def add(self) -> None:
-        with self._lock:
-            self.started += 1
-
-    def give_back(self) -> None:
-        """Take back the count of a start that was refused."""
-        with self._lock:
-            self.started -= 1
-
-    def keep(self, run: Run, dialect: Dialect, control: Control) -> Observation:
-        with self._lock:
-            self.redact.learn(value for name, value in run.captured if name not in GIVEN)
-            self.redact.learn_from(run.exchanges)
-            made = Observation(run, dialect, control.scenario, len(self.observations) + 1)
-            self.observations.append(made)
-            return made
-
-    def note(self, recording: Recording) -> None:
-        """Keep an exchange that is part of no run."""
-        with self._lock:
-            self.redact.learn_from([recording])
-            self.others.append(recording)
-
-    def lose(self, asker: str, run: Run) -> bool:
-        """Take note that the server is gone; tell whether this run is the one to be judged on it.
-
-        That is the first of those that were under way.
-        """
-        with self._lock:
-            if not self.gone:
-                self.gone = (
-                    "the server under test stopped accepting connections; "
-                    f"first seen by the probe `{asker}` ({run.last.end.detail})"
-                )
-            judged = run.first.head is not None and not self._death_judged
-            self._death_judged = self._death_judged or judged
-            return judged
-
-    def place_of(self, recording: Recording) -> tuple[int, int] | None:
-        """The run and exchange numbers of a recording, both from 1, or None for a lone request."""
-        for seen in self.observations:
-            for number, exchange in enumerate(seen.exchanges, 1):
-                if exchange is recording:
-                    return seen.number, number
-        return None
 
 
 class _OnceItStreams(Backoff):
@@ -242,12 +161,15 @@ class Driver:
             self._stop_if_gone()
         return run
 
-    async def start(self, control: Control, **options: Any) -> Recording:
-        """Send one start request, which may well be refused: that is not counted as a run."""
+    async def start(self, control: Control, *, joins: bool = False, **options: Any) -> Recording:
+        """Send one start request and record that one exchange.
+
+        One that is refused is not counted as a run, nor one that `joins` a run by its key.
+        """
         self._stop_if_gone()
         self._ledger.begin()
         answer = await self._client.start("complete", control.scenario, control.name, **options)
-        if answer.status is not None and answer.status >= 400:
+        if joins or (answer.status is not None and answer.status >= 400):
             self._ledger.give_back()
         return await self._noted(answer)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pytest_agentstream.cases import Case
     from pytest_agentstream.dialects import Dialect
-    from pytest_agentstream.driving import Ledger
+    from pytest_agentstream.ledger import Ledger
     from pytest_agentstream.redaction import Redactor
     from pytest_agentstream.target import Target
 

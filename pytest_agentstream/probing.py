@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
-
-from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -107,7 +105,8 @@ def probe(
 
 def vars_of(function: Callable[..., object]) -> Mapping[str, object]:
     """The names that a function's module knows."""
-    return vars(sys.modules[function.__module__])
+    known: Mapping[str, object] = getattr(function, "__globals__", {})
+    return known
 
 
 def find(name: str, around: Mapping[str, object], asker: str) -> Probe:
@@ -123,7 +122,8 @@ def find(name: str, around: Mapping[str, object], asker: str) -> Probe:
     if isinstance(found, Probe):
         return found
     known = [key for key, value in packaged.items() if isinstance(value, Probe)]
-    hint = nearest(name, [*known, *sorted(RESOURCES)])
+    near = get_close_matches(name, [*known, *sorted(RESOURCES)], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise LookupError(f"{asker} asks for {name!r}, which is neither a probe nor a resource{hint}")
 
 

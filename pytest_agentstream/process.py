@@ -50,7 +50,7 @@ def reference_server(arguments: Sequence[str] = ()) -> Iterator[str]:
             f"agentstream: the reference server needs {' and '.join(missing)}: "
             "pip install 'pytest-agentstream[reference]'"
         )
-    command = [sys.executable, "-m", "reference_server", "--port", "0"]
+    command = [sys.executable, "-P", "-m", "reference_server", "--port", "0"]
     command += [
         "--heartbeat",
         str(HEARTBEAT),

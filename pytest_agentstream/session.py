@@ -9,9 +9,10 @@ from pytest_agentstream import preflight
 from pytest_agentstream.client import Client
 from pytest_agentstream.controls import control_of
 from pytest_agentstream.dialects import detect, load
-from pytest_agentstream.driving import Driver, Ledger
+from pytest_agentstream.driving import Driver
 from pytest_agentstream.judging import Judge, planned
 from pytest_agentstream.lag import LagMeter
+from pytest_agentstream.ledger import Ledger
 from pytest_agentstream.probing import Consent, Probe
 from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.scheduling import Scheduler

@@ -131,12 +131,13 @@ async def echo(task: Assignment) -> AsyncIterator[Event]:
 
 
 async def long(task: Assignment) -> AsyncIterator[Event]:
-    """Send `events` small tokens, with one of 48 KiB in their middle."""
+    """Send `events` small tokens within `seconds`, with one of 48 KiB in their middle."""
     events = task.scenario["events"]
+    pause = max(0.001, task.scenario["seconds"] * 10 / max(events, 1))
     yield Turn(turn_number=1)
     for index in range(events):
         if index % 10 == 0:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(pause)
         if index == events // 2:
             yield Token(text="x" * LARGE)
         yield Token(text=f"{index} ")
@@ -206,7 +207,7 @@ SCENARIOS: dict[str, tuple[Agent, Mapping[str, Parameter]]] = {
     ),
     "crash-first": (crash_first, {"secret": words("a secret place")}),
     "echo": (echo, {}),
-    "long": (long, {"events": number(300, most=100_000)}),
+    "long": (long, {"events": number(300, most=100_000), "seconds": seconds(0.0)}),
     "fail": (fail, {"retryable": flag(True), "retry_after_ms": number(1000, most=600_000)}),
     "interrupt": (interrupt, {}),
     "block": (block, {"seconds": seconds(1.0)}),

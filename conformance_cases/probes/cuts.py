@@ -15,7 +15,7 @@ from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
@@ -56,6 +56,14 @@ class LiveCut:
 
 
 @dataclass(frozen=True)
+class CutStart:
+    """A run that was cut before any id, and its start sent again with the same key, if it has one."""
+
+    cut: LiveCut
+    again: Recording | None
+
+
+@dataclass(frozen=True)
 class Witnessed:
     """A run, and what came while it lived: a second reader behind its first cursor, the same start.
 
@@ -84,11 +92,13 @@ class Away(Backoff):
         return max(super().next(floor), self._away)
 
 
-async def cut_and_join(client: Driver, model: Observation, *plan: Cut) -> LiveCut:
+async def cut_and_join(
+    client: Driver, model: Observation, *plan: Cut, headers: Mapping[str, str] | None = None
+) -> LiveCut:
     """Start a run like `model` through cuts, follow it to its end, and read it back without any."""
     away = Away((model.declared.pause or 0.0) * AWAY)
     async with client.through(*((cut,) for cut in plan)) as cutting:
-        run = await cutting.run(model.scenario, backoff=away)
+        run = await cutting.run(model.scenario, backoff=away, headers=headers)
     where = ", then ".join(dict.fromkeys(cut.describe() for cut in plan))
     ids = [cursor.text for _, cursor in run.identified]
     whole = await client.resume(run, ids[0], **client.replaying) if ids else None
@@ -118,12 +128,21 @@ async def cut_inside(client: Driver, pauses_run: Observation) -> LiveCut:
 
 
 @probe(scenarios=["pauses"])
-async def cut_before_ids(client: Driver, pauses_run: Observation, dialect: Dialect) -> LiveCut:
-    """A run that is cut twice before any id came; where it has a key, once before its head."""
+async def cut_before_ids(client: Driver, pauses_run: Observation, dialect: Dialect) -> CutStart:
+    """A run that is cut twice before any id came; where it has a key, once before its head.
+
+    Where it has a key, the start is sent once more in the end.
+    """
     resumable(client, pauses_run)
-    keyed = dialect.profile.start.idempotency_header is not None
-    first = Cut(after_bytes=HEAD_BYTES) if keyed else Cut(after_event=0)
-    return await cut_and_join(client, pauses_run, first, Cut(after_event=0))
+    key = dialect.profile.start.idempotency_header
+    behind_head = Cut(after_event=0)
+    if key is None:
+        return CutStart(await cut_and_join(client, pauses_run, behind_head, behind_head), None)
+    headers = {key: client.unique()}
+    before_head = Cut(after_bytes=HEAD_BYTES)
+    cut = await cut_and_join(client, pauses_run, before_head, behind_head, headers=headers)
+    control = client.control("pauses")
+    return CutStart(cut, await client.start(control, headers=headers, joins=True))
 
 
 @probe(scenarios=["long"])
@@ -138,7 +157,7 @@ async def many_cuts(client: Driver, long_run: Observation) -> LiveCut:
     return await cut_and_join(client, long_run, *(Cut(after_event=BETWEEN) for _ in range(MANY)))
 
 
-@probe(scenarios=["pauses"], runs=2)
+@probe(scenarios=["pauses"])
 async def witnessed(client: Driver, pauses_run: Observation, dialect: Dialect) -> Witnessed:
     """A run with a second reader beside the first, and the same start again while it lives."""
     resumable(client, pauses_run)
@@ -156,7 +175,8 @@ async def witnessed(client: Driver, pauses_run: Observation, dialect: Dialect) -
     async def start_again() -> None:
         await seen.wait()
         control = client.control("pauses")
-        again.append(await client.start(control, headers=headers, on_block=first_event))
+        options = {"headers": headers, "on_block": first_event, "joins": True}
+        again.append(await client.start(control, **options))
 
     async with anyio.create_task_group() as beside:
         beside.start_soon(witness)

@@ -6,27 +6,29 @@ from pytest_agentstream.faults.closing import SideEnd
 from pytest_agentstream.faults.connection import Connection, Fired
 from pytest_agentstream.faults.interface import Faults
 from pytest_agentstream.faults.model import (
-    Bandwidth,
     Corrupt,
     Cut,
     Fault,
     HalfOpen,
     IdleCut,
-    Latency,
-    LimitData,
     Plan,
     Refuse,
-    ResetPeer,
-    Slicer,
-    SlowClose,
     SlowReader,
     Stall,
-    Timeout,
-    Toxic,
     UnsupportedFault,
     describe,
 )
 from pytest_agentstream.faults.proxy import FaultProxy
+from pytest_agentstream.faults.toxics import (
+    Bandwidth,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    Toxic,
+)
 
 __all__ = [
     "Bandwidth",

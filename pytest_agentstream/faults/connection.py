@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_agentstream.faults.closing import Ends
 from pytest_agentstream.faults.model import (
     HalfOpen,
     IdleCut,
-    Latency,
     Refuse,
     SlowReader,
     counts_http,
     describe,
 )
 from pytest_agentstream.faults.pipe import ROOM, Pipe
-from pytest_agentstream.faults.shaping import INTERVAL, Act, Kind, Shaper
+from pytest_agentstream.faults.shaping import Shaper
+from pytest_agentstream.faults.stages import INTERVAL, Act, Kind
+from pytest_agentstream.faults.toxics import Latency
 
 if TYPE_CHECKING:
     from pytest_agentstream.faults.closing import By, SideEnd
-    from pytest_agentstream.faults.model import Direction, Fault, How, Plan
+    from pytest_agentstream.faults.model import Fault, How, Plan
     from pytest_agentstream.faults.sides import Side
+    from pytest_agentstream.faults.toxics import Direction
+
+Kept = TypeVar("Kept", bound="Fault")
 
 ROOM_FOR_DELAY = 1024 * 1024
 """Bytes that a pipe with a latency holds at most; it passes no more than that in one latency."""
@@ -110,8 +114,7 @@ class Connection:
             return
         self._ends.add(server)
         now = self._loop.time()
-        slow = next((fault for fault in self.plan if isinstance(fault, SlowReader)), None)
-        idle = next((fault for fault in self.plan if isinstance(fault, IdleCut)), None)
+        slow, idle = self._planned(SlowReader), self._planned(IdleCut)
         room = self._room("downstream") if slow is None else max(int(slow.rate * INTERVAL), 1)
         counts = any(counts_http(fault) for fault in self.plan)
         self._down = Pipe(
@@ -142,7 +145,7 @@ class Connection:
     def refuse(self, problem: str = "") -> None:
         """Reset the client: its plan says so, or the server can't be reached, for that reason."""
         self._failure = problem
-        refusal = next((fault for fault in self.plan if isinstance(fault, Refuse)), None)
+        refusal = self._planned(Refuse)
         if refusal is not None:
             self._fire(refusal)
         self._ends.close_all("rst", "fault" if refusal else "proxy")
@@ -222,7 +225,7 @@ class Connection:
             return
         if self._hides(source, "fin"):
             return
-        if source is self._client and any(isinstance(one, SlowReader) for one in self.plan):
+        if source is self._client and self._planned(SlowReader):
             # it has gone with bytes unread, of which the server would learn by a RST
             self.cut("rst", "client")
             return
@@ -240,7 +243,7 @@ class Connection:
 
     def _hides(self, side: Side, how: How) -> bool:
         """Hide from the server that the client is gone, where the plan says so."""
-        fault = next((one for one in self.plan if isinstance(one, HalfOpen)), None)
+        fault = self._planned(HalfOpen)
         if fault is None or fault.place or side is not self._client:
             return False
         self._fire(fault)
@@ -253,6 +256,9 @@ class Connection:
     @property
     def _pipes(self) -> tuple[Pipe, ...]:
         return tuple(pipe for pipe in (self._down, self._up) if pipe is not None)
+
+    def _planned(self, kind: type[Kept]) -> Kept | None:
+        return next((fault for fault in self.plan if isinstance(fault, kind)), None)
 
     def _room(self, direction: Direction) -> int:
         late = (one for one in self.plan if isinstance(one, Latency))

@@ -1,18 +1,18 @@
 """Faults as data: what the network does to one connection, and where in it.
 
-The first seven are Toxiproxy's, with its names, attributes and meaning; durations are seconds here,
-and `toxic` is the same fault as Toxiproxy's API takes it. The others need more than Toxiproxy has.
-Everything acts on bytes from the server to the client (downstream), unless `direction` says
-upstream.
+These need more than Toxiproxy has; those that it has too are in `toxics`. They act on what the
+server sends, or on the whole connection.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-Direction = Literal["downstream", "upstream"]
 How = Literal["fin", "rst"]
+
+WINDOW = 4096
+"""Bytes asked for as a small receive buffer; the kernel gives about twice as many."""
 
 CHOICES = {"direction": ("downstream", "upstream"), "how": ("fin", "rst")}
 
@@ -34,189 +34,22 @@ class Fault:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "float":
-                _check(self.name, field.name, value, value <= LONGEST, f"at most {LONGEST:g} s")
+                check(self.name, field.name, value, value <= LONGEST, f"at most {LONGEST:g} s")
             if isinstance(value, int | float):
-                _check(self.name, field.name, value, value >= 0, "no negative number")
+                check(self.name, field.name, value, value >= 0, "no negative number")
             if isinstance(value, str):
                 expected = CHOICES[field.name]
-                _check(self.name, field.name, value, value in expected, " or ".join(expected))
+                check(self.name, field.name, value, value in expected, " or ".join(expected))
 
     def describe(self) -> str:
         """What it does, in one phrase for reports."""
         raise NotImplementedError
 
 
-def _check(name: str, attribute: str, value: object, holds: bool, expected: str) -> None:
+def check(name: str, attribute: str, value: object, holds: bool, expected: str) -> None:
+    """Raise ValueError for an attribute unless it `holds`."""
     if not holds:
         raise ValueError(f"{name}: expected {expected} for {attribute}, found {value!r}")
-
-
-# -- what Toxiproxy has too ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Toxic(Fault):
-    """A fault that Toxiproxy has too."""
-
-    direction: Direction = "downstream"
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        """Toxiproxy's attributes in Toxiproxy's units."""
-        raise NotImplementedError
-
-    @property
-    def toxic(self) -> dict[str, Any]:
-        """The fault as Toxiproxy's API takes it."""
-        return {
-            "type": self.name,
-            "stream": self.direction,
-            "toxicity": 1.0,
-            "attributes": self.attributes,
-        }
-
-    def _phrase(self, words: str) -> str:
-        return words if self.direction == "downstream" else f"{words}, upstream"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency(Toxic):
-    """Delay all data by `latency` ± `jitter` seconds, and keep its order."""
-
-    name: ClassVar[str] = "latency"
-    latency: float
-    jitter: float = 0.0
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {"latency": _ms(self.latency), "jitter": _ms(self.jitter)}
-
-    def describe(self) -> str:
-        jitter = f" ± {self.jitter:g} s" if self.jitter else ""
-        return self._phrase(f"a delay of {self.latency:g} s{jitter}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bandwidth(Toxic):
-    """Let at most `rate` kB (1,000 bytes) a second through, at least every 100 ms."""
-
-    name: ClassVar[str] = "bandwidth"
-    rate: int
-
-    def __post_init__(self) -> None:
-        Toxic.__post_init__(self)
-        _check(self.name, "rate", self.rate, self.rate >= 1, "at least 1 kB/s")
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {"rate": self.rate}
-
-    def describe(self) -> str:
-        return self._phrase(f"at most {self.rate} kB/s")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlowClose(Toxic):
-    """Hand on the sender's FIN `delay` seconds late."""
-
-    name: ClassVar[str] = "slow_close"
-    delay: float
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {"delay": _ms(self.delay)}
-
-    def describe(self) -> str:
-        return self._phrase(f"a FIN that comes {self.delay:g} s late")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeout(Toxic):
-    """Drop all data, and close both sides once none has come for `timeout` seconds.
-
-    0 closes nothing until the sender does, or the fault is lifted, which closes too.
-    """
-
-    name: ClassVar[str] = "timeout"
-    timeout: float = 0.0
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {"timeout": _ms(self.timeout)}
-
-    def describe(self) -> str:
-        ends = f", and a FIN after {self.timeout:g} s" if self.timeout else ""
-        return self._phrase(f"all data dropped{ends}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResetPeer(Toxic):
-    """Drop all data, and reset both sides `timeout` seconds after the first of it."""
-
-    name: ClassVar[str] = "reset_peer"
-    timeout: float = 0.0
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {"timeout": _ms(self.timeout)}
-
-    def describe(self) -> str:
-        after = f" {self.timeout:g} s after" if self.timeout else " at"
-        return self._phrase(f"a RST{after} the first byte")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slicer(Toxic):
-    """Send what came together in slices of `average_size` ± `size_variation` bytes.
-
-    `delay` is the pause between two slices, in seconds. The variation comes from the proxy's seed.
-    """
-
-    name: ClassVar[str] = "slicer"
-    average_size: int
-    size_variation: int = 0
-    delay: float = 0.0
-
-    def __post_init__(self) -> None:
-        Toxic.__post_init__(self)
-        size, variation = self.average_size, self.size_variation
-        _check(self.name, "average_size", size, size >= 1, "at least 1 byte")
-        _check(self.name, "size_variation", variation, variation < size, "less than average_size")
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {
-            "average_size": self.average_size,
-            "size_variation": self.size_variation,
-            "delay": round(self.delay * 1_000_000),  # "Microseconds to delay each packet"
-        }
-
-    def describe(self) -> str:
-        variation = f" ± {self.size_variation}" if self.size_variation else ""
-        pause = f", {self.delay:g} s apart" if self.delay else ""
-        return self._phrase(f"slices of {self.average_size}{variation} bytes{pause}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitData(Toxic):
-    """Close both sides behind `bytes` bytes of the connection, the head included."""
-
-    name: ClassVar[str] = "limit_data"
-    bytes: int
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        return {"bytes": self.bytes}
-
-    def describe(self) -> str:
-        return self._phrase(f"a FIN after {self.bytes} bytes of the connection")
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-# -- what the embedded proxy alone has -----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,11 +125,13 @@ class HalfOpen(Placed):
     """The client is gone and the server never learns: nothing is read from it or closed any more.
 
     Without a place, this begins when the client goes; with one, the client gets `how` there.
+    `window` is the receive buffer in bytes, small, so that the server can't send much any more.
     """
 
     name: ClassVar[str] = "half_open"
     _anywhere: ClassVar[bool] = True
     how: How = "fin"
+    window: int = WINDOW
 
     def describe(self) -> str:
         gone = (
@@ -319,7 +154,7 @@ class Corrupt(Placed):
 
     def __post_init__(self) -> None:
         Placed.__post_init__(self)
-        _check(self.name, "mask", self.mask, 1 <= self.mask <= 255, "1 to 255")
+        check(self.name, "mask", self.mask, 1 <= self.mask <= 255, "1 to 255")
         if bool(self.within) == bool(self.place):
             raise ValueError(f"{self.name}: expected either within or a place")
 
@@ -330,15 +165,14 @@ class Corrupt(Placed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowReader(Fault):
-    """Read from the server at `rate` bytes a second, 0 for nothing, with a small window.
+    """Read from the server at `rate` bytes a second, 0 for nothing.
 
-    `window` is the receive buffer in bytes (the kernel may give more), so that the server soon
-    notices.
+    `window` is the receive buffer in bytes, small, so that the server soon notices.
     """
 
     name: ClassVar[str] = "slow_reader"
     rate: int
-    window: int = 4096
+    window: int = WINDOW
 
     def describe(self) -> str:
         return (
@@ -379,6 +213,12 @@ Plan = tuple[Fault, ...]
 def describe(plan: Plan) -> str:
     """The plan in words."""
     return "; ".join(fault.describe() for fault in plan) or "nothing injected"
+
+
+def window_of(plan: Plan) -> int | None:
+    """Return the receive buffer that the plan asks for, in bytes, or None for any."""
+    windows = [one.window for one in plan if isinstance(one, HalfOpen | SlowReader)]
+    return min(windows, default=None)
 
 
 def counts_http(fault: Fault) -> bool:

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_agentstream.faults.shaping import Act, Kind
+from pytest_agentstream.faults.stages import Act, Kind
 
 if TYPE_CHECKING:
     import asyncio
 
-    from pytest_agentstream.faults.shaping import Item, Shaper
+    from pytest_agentstream.faults.shaping import Shaper
     from pytest_agentstream.faults.sides import Side
+    from pytest_agentstream.faults.stages import Item
 
 ROOM = 64 * 1024
 """Bytes that a pipe holds at most."""

@@ -18,10 +18,10 @@ import certifi
 from pytest_agentstream.faults.connection import Connection
 from pytest_agentstream.faults.model import (
     Refuse,
-    SlowReader,
     UnsupportedFault,
     counts_http,
     describe,
+    window_of,
 )
 from pytest_agentstream.faults.sides import Side
 
@@ -71,6 +71,7 @@ class FaultProxy:
         self._address = (LOOPBACK, 0)
         self._connecting: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
+        self._came = asyncio.Event()
         self._zero = 0.0
         self._found: list[tuple[Any, ...]] = []
 
@@ -94,9 +95,10 @@ class FaultProxy:
         await self.refuse()
         for task in self._connecting:
             task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in self.connections:
             connection.close()
+        # last: where it is left because of a cancellation, nothing behind an await is reached
+        await asyncio.gather(*self._connecting, return_exceptions=True)
 
     def describe(self) -> str:
         """See `Faults`."""
@@ -128,6 +130,13 @@ class FaultProxy:
         for connection in self.connections:
             if not connection.over.is_set():
                 connection.cut(how, "fault")
+
+    async def connection(self, number: int) -> Connection:
+        """Wait for a connection, 1 for the first, however long it takes."""
+        while len(self.connections) < number:
+            self._came.clear()
+            await self._came.wait()
+        return self.connections[number - 1]
 
     async def refuse(self) -> None:
         """See `Faults`."""
@@ -180,6 +189,7 @@ class FaultProxy:
         plan = self._next_plan()
         connection = Connection(number, plan, client, f"{self.seed} {number}", self._zero)
         self.connections.append(connection)
+        self._came.set()
         if any(isinstance(fault, Refuse) for fault in plan):
             connection.refuse()
             return
@@ -194,10 +204,9 @@ class FaultProxy:
         return self._plans[index]
 
     async def _connect(self, connection: Connection) -> None:
-        slow = next((one for one in connection.plan if isinstance(one, SlowReader)), None)
         try:
             async with asyncio.timeout(CONNECT):
-                server = await self._reach(slow.window if slow else None)
+                server = await self._reach(window_of(connection.plan))
         except TimeoutError:
             connection.refuse(f"{self._parts.netloc} was not reached within {CONNECT:g} s")
         except (OSError, UnicodeError) as error:  # the latter of a name that IDNA doesn't take

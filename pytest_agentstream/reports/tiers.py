@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 SPOILT = frozenset({Verdict.FAILED, Verdict.CONTROL_BROKEN, Verdict.ERROR, Verdict.BLOCKED})
 
 
+PILLARS: Mapping[Tier, str] = {
+    Tier.LIVE: "heartbeat.present",
+    Tier.RESUMABLE: "resume.exact-suffix",
+}
+"""What a tier rests on: without it the tier is not reached, whatever its level in the dialect."""
+
+
 @dataclass(frozen=True, slots=True)
 class TierState:
     """One tier: its results, and in one phrase whether it is reached."""
@@ -47,6 +54,9 @@ def tier_states(
         if not wanted and not own:
             continue
         state = _state(own, [slug for slug in wanted if slug not in by_slug])
+        pillar = PILLARS.get(tier)
+        if state == "reached" and pillar in by_slug and by_slug[pillar].verdict is not Verdict.MET:
+            state = f"not reached: {pillar} is {by_slug[pillar].verdict}"
         if tier in no_mechanism:
             state = f"cannot be reached in this dialect: {no_mechanism[tier]}"
         elif state == "reached" and below:

@@ -19,22 +19,27 @@ if TYPE_CHECKING:
     from reference_server.parts import Parts
 
 MANY = 5
-"""Resumes of a run after which it drifts."""
+"""Cuts or resumes of a run after which it drifts."""
+
+
+def _when_cut(parts: Parts, tell: Callable[[Reader], object]) -> Parts:
+    """Tell of each reader that left before the end."""
+
+    class Telling(Writer):
+        async def write(self, reader: Reader, send: Callable[[bytes], Awaitable[None]]) -> None:
+            try:
+                await super().write(reader, send)
+            except asyncio.CancelledError:
+                tell(reader)
+                raise
+
+    return replace(parts, writer=Telling)
 
 
 def _cuts(parts: Parts) -> tuple[Parts, dict[str, int]]:
     """Note for each run whose reader left up to which event that one was written to."""
     cut: dict[str, int] = {}
-
-    class Noting(Writer):
-        async def write(self, reader: Reader, send: Callable[[bytes], Awaitable[None]]) -> None:
-            try:
-                await super().write(reader, send)
-            except asyncio.CancelledError:
-                cut[reader.run] = reader.after
-                raise
-
-    return replace(parts, writer=Noting), cut
+    return _when_cut(parts, lambda reader: cut.update({reader.run: reader.after})), cut
 
 
 @defect(
@@ -76,35 +81,40 @@ def cut_start_starts_again(parts: Parts) -> Parts:
 @defect(
     "cut-start-goes-on",
     "resume.before-first-id",
-    "A start that joins a run whose reader was cut off gets only what that one was not written.",
+    "A reader without a cursor gets only what was not yet written when one before it was cut off.",
 )
 def cut_start_goes_on(parts: Parts) -> Parts:
     parts, cut = _cuts(parts)
-    joined: set[str] = set()
-
-    class Joining(MemoryLog):
-        async def create(self, run: str, owner: str, key: str | None) -> str:
-            holder = await super().create(run, owner, key)
-            if holder in cut:
-                joined.add(holder)
-            return holder
 
     class GoingOn(Reader):
         def __init__(self, log: EventLog, run: str, after: int) -> None:
-            super().__init__(log, run, after)
-            if after == 0 and run in joined:
-                joined.discard(run)
-                self.after = cut.pop(run)
+            super().__init__(log, run, after or cut.pop(run, 0))
 
-    return log(replace(parts, reader=GoingOn), Joining)
+    return replace(parts, reader=GoingOn)
 
 
 @defect(
     "drifts",
     "resume.many-cuts",
-    "From the sixth resume of a live run on, the event of the cursor is sent again.",
+    "Once six readers of a run were cut off, a resume sends the event of the cursor again.",
 )
 def drifts(parts: Parts) -> Parts:
+    cuts: Counter[str] = Counter()
+    parts = _when_cut(parts, lambda reader: cuts.update([reader.run]))
+
+    class Drifting(Resumed):
+        def begin(self, state: RunState) -> None:
+            self.after -= cuts[self.run] > MANY
+
+    return replace(parts, reader=Drifting)
+
+
+@defect(
+    "drifts-while-live",
+    "resume.many-cuts",
+    "From the sixth resume of a live run on, the event of the cursor is sent again.",
+)
+def drifts_while_live(parts: Parts) -> Parts:
     resumes: Counter[str] = Counter()
 
     class Drifting(Resumed):

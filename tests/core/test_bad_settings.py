@@ -88,7 +88,7 @@ def refused(folder: Path, toml: str, env: dict[str, str] | None = None, **option
         ),
         (
             'scenarios.crash = { json = {}, secret = "a part of the exception\'s text" }',
-            'FILE: scenarios.crash.secret is still "a part of the exception\'s text"; expected such',
+            'FILE: scenarios.crash.secret is still "a part of the exception\'s text"; expected s',
         ),
         (
             "scenarios.echo = { json = {}, verbatim = true }",

@@ -71,7 +71,7 @@ def test_an_unknown_probe_gets_the_nearest() -> None:
         find("complet_run", {}, "t.a")
     assert str(caught.value) == (
         "t.a asks for 'complet_run', which is neither a probe nor a resource; "
-        "did you mean complete_run?"
+        "did you mean 'complete_run'?"
     )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_agentstream.dialects import load
-from pytest_agentstream.driving import Ledger
 from pytest_agentstream.evidence import escape, show
+from pytest_agentstream.ledger import Ledger
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Phase, Recording, Request
 from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.verdicts import Finding

@@ -9,8 +9,8 @@ import pytest
 
 from pytest_agentstream.cases import Case, Sample, case_of, requirement, sample
 from pytest_agentstream.dialects import load
-from pytest_agentstream.driving import Ledger
 from pytest_agentstream.judging import CaseResult, Judge, planned
+from pytest_agentstream.ledger import Ledger
 from pytest_agentstream.observing import Observation
 from pytest_agentstream.probing import probe
 from pytest_agentstream.recording import Chunk, End, EndKind, Head, Recording, Request, Run

@@ -46,7 +46,7 @@ ENDS: dict[Fault, tuple[EndKind, int]] = {
 }
 
 
-@pytest.mark.parametrize("fault", ENDS, ids=str)
+@pytest.mark.parametrize("fault", ENDS, ids=lambda fault: fault.describe())
 def test_ends(bench: Callable[..., Any], fault: Fault) -> None:
     """A recording has the end that the fault makes, and the events before it."""
 

@@ -79,7 +79,7 @@ CUTS: dict[Cut, bytes] = {
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
-@pytest.mark.parametrize("cut", CUTS, ids=str)
+@pytest.mark.parametrize("cut", CUTS, ids=lambda fault: fault.describe())
 def test_cuts(bench: Callable[..., Any], cut: Cut, how: Any) -> None:
     """A cut lets exactly the bytes before it through, and both sides see a FIN or a RST."""
     fault = Cut(
@@ -244,7 +244,7 @@ def test_half_open_at_a_place(bench: Callable[..., Any], how: Any) -> None:
         (Corrupt(after_body=len(EVENTS[0]), mask=0x01), len(HEAD + ONE) + 3),
         (Corrupt(after_event=1, into_next=3, mask=0x01), len(HEAD + ONE) + 6),
     ],
-    ids=str,
+    ids=lambda it: it.describe() if isinstance(it, Fault) else None,
 )
 def test_corrupt(bench: Callable[..., Any], fault: Corrupt, at: int) -> None:
     """One byte is another, and everything else as it was."""
@@ -307,7 +307,7 @@ LATE: dict[Fault, float] = {
 }
 
 
-@pytest.mark.parametrize("fault", LATE, ids=str)
+@pytest.mark.parametrize("fault", LATE, ids=lambda fault: fault.describe())
 def test_faults_that_take_time(bench: Callable[..., Any], fault: Fault) -> None:
     """What only delays loses nothing, and takes at least its time."""
 

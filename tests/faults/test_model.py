@@ -59,7 +59,7 @@ WORDS: dict[Fault, str] = {
 }
 
 
-@pytest.mark.parametrize("fault", WORDS, ids=str)
+@pytest.mark.parametrize("fault", WORDS, ids=lambda fault: fault.describe())
 def test_words(fault: Fault) -> None:
     """Every fault says in one phrase what it does."""
     assert fault.describe() == WORDS[fault]
@@ -87,7 +87,7 @@ TOXICS: dict[Toxic, tuple[str, dict[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", TOXICS, ids=str)
+@pytest.mark.parametrize("fault", TOXICS, ids=lambda fault: fault.describe())
 def test_toxics(fault: Toxic) -> None:
     """A fault that Toxiproxy has is said in its name, attributes and units."""
     name, attributes = TOXICS[fault]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
 import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from pytest_agentstream.faults import (
@@ -23,6 +25,7 @@ from pytest_agentstream.faults import (
     SlowReader,
     Stall,
     UnsupportedFault,
+    describe,
 )
 
 if TYPE_CHECKING:
@@ -394,7 +397,7 @@ def test_a_client_that_does_not_read(bench: Callable[..., Any]) -> None:
         [Latency(latency=500)],
         [Bandwidth(rate=1), Latency(latency=0.01, direction="upstream")],
     ],
-    ids=str,
+    ids=describe,
 )
 def test_closing(bench: Callable[..., Any], plan: list[Any]) -> None:
     """Leaving the proxy closes every socket at once, whatever is held, and leaks nothing."""
@@ -423,14 +426,38 @@ def test_closing(bench: Callable[..., Any], plan: list[Any]) -> None:
     assert connection.server_end.by == "proxy"
 
 
+def test_closing_because_of_a_cancellation(bench: Callable[..., Any]) -> None:
+    """A probe that is cancelled leaves no connection behind, one being made neither."""
+
+    async def main() -> None:
+        async with bench(endless) as it:
+            with anyio.CancelScope() as scope:
+                async with FaultProxy(f"{it.server.origin}/run") as proxy:
+                    await proxy.script([Stall(after_event=1)])
+                    sock = socket.create_connection(proxy.address)
+                    sock.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    await (await proxy.connection(1)).hit.wait()
+                    other = socket.create_connection(proxy.address)
+                    await proxy.connection(2)
+                    scope.cancel()
+                    await anyio.sleep_forever()
+            sock.close()
+            other.close()
+            assert [each.over.is_set() for each in proxy.connections] == [True, True]
+            await it.left()
+            await asyncio.sleep(0)
+            assert not proxy._connecting
+
+    asyncio.run(main())
+
+
 def test_closing_while_it_connects() -> None:
     """Leaving the proxy while it reaches for the server ends that too."""
 
     async def main() -> None:
         async with FaultProxy("http://192.0.2.1:81/") as proxy:
             _, writer = await asyncio.open_connection(*proxy.address)
-            while not proxy.connections:  # noqa: ASYNC110 - in the same loop, at its next turns
-                await asyncio.sleep(0)
+            await proxy.connection(1)
         assert proxy.connections[0].over.is_set()
         assert len(asyncio.all_tasks()) == 1
         writer.close()

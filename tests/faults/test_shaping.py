@@ -20,10 +20,11 @@ from pytest_agentstream.faults import (
     Stall,
     Timeout,
 )
-from pytest_agentstream.faults.shaping import Act, Kind, Shaper
+from pytest_agentstream.faults.shaping import Shaper
+from pytest_agentstream.faults.stages import Act, Kind
 
 if TYPE_CHECKING:
-    from pytest_agentstream.faults.shaping import Item
+    from pytest_agentstream.faults.stages import Item
 
 EOF = Act(Kind.EOF)
 

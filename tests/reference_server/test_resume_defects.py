@@ -92,12 +92,23 @@ def test_a_live_defect_does_what_it_says(
 
 
 def test_a_run_drifts_from_the_sixth_resume_on(defective: Chooser) -> None:
-    """`drifts` resumes a live run rightly five times, then sends the cursor's event again."""
-    client = defective("drifts")
+    """`drifts-while-live` resumes a run rightly five times, then sends the cursor's event again."""
+    client = defective("drifts-while-live")
     run = client.start("silence; seconds=30", until=_silent).run
 
     firsts = [_numbers(client.read(run, f"{run}/2", until=_anything))[0] for _ in range(7)]
     assert firsts == [3] * 5 + [2] * 2
+
+
+def test_a_run_drifts_after_six_cuts(defective: Chooser) -> None:
+    """`drifts` sends the cursor's event again once six readers were cut off."""
+    client = defective("drifts")
+    run = client.start("silence; seconds=30", until=_silent).run
+
+    assert _numbers(client.read(run, f"{run}/2", until=_anything))[0] == 3
+    assert _eventually(
+        lambda: client.read(run, f"{run}/2", until=_anything), lambda seen: _numbers(seen)[0] == 2
+    )
 
 
 def test_the_newest_reader_wins(defective: Chooser) -> None:
@@ -146,7 +157,7 @@ def test_a_cut_start_starts_again(defective: Chooser) -> None:
 
 
 def test_a_cut_start_goes_on(defective: Chooser) -> None:
-    """`cut-start-goes-on` lets a start that joins miss what was sent before the cut."""
+    """`cut-start-goes-on` lets a reader without a cursor miss what was sent before the cut."""
     client = defective("cut-start-goes-on")
     key = {"Idempotency-Key": "cut"}
     run = client.start("silence; seconds=30", headers=key, until=_silent).run
