@@ -8,10 +8,11 @@ from pytest_agentstream.cases import requirement
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.recording import EndKind
 from pytest_agentstream.requirements import MUST, SHOULD
-from pytest_agentstream.verdicts import expect
+from pytest_agentstream.tolerances import BESIDE_REPLAY
+from pytest_agentstream.verdicts import NotTested, expect, expect_at_most
 
 if TYPE_CHECKING:
-    from conformance_cases.probes.readback import Answer, ReadBack
+    from conformance_cases.probes.readback import Answer, BesideReplay, ReadBack
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Cursor, Event
     from pytest_agentstream.observing import Observation
@@ -302,3 +303,31 @@ def test_header_and_query(
 ) -> None:
     for answer in header_and_query:
         expect_suffix(complete_run, dialect.parse_cursor(answer.cursor), answer.recording)
+
+
+@requirement(
+    "resume.slow-replay",
+    SHOULD,
+    tier="resumable",
+    text="Replaying ten thousand events delays no other stream.",
+    source="the promise of a server: runs are independent",
+    breaks="every other user of the process, whenever somebody comes back to a long run",
+    hint="read the log in pieces, and let others run in between",
+    presupposes=["resume.exact-suffix"],
+    timing=True,
+)
+def test_slow_replay(beside_replay: BesideReplay) -> None:
+    run = beside_replay.beside
+    if not run.events:
+        raise NotTested("the run beside the replay brought no event")
+    first = run.events[0]
+    expect_at_most(
+        first.at,
+        BESIDE_REPLAY,
+        lag=run.lag,
+        expected=f"the first event of a run within {BESIDE_REPLAY:g} s, beside a replay of "
+        f"{beside_replay.events} events",
+        actual=f"after {first.at:.3f} s",
+        at=first,
+        hint="read the log in pieces, and let others run in between",
+    )

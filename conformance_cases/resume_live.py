@@ -159,7 +159,7 @@ def test_mid_event_cut(cut_inside: LiveCut, dialect: Dialect) -> None:
     source=f"{CUT}; mcp typescript-sdk #2499 (second cut before any id loses the cursor)",
     breaks=f"{RESUMERS}: the beginning is lost, or the run starts over",
     hint="name the run in the head, and let a reconnect without a cursor mean its beginning",
-    presupposes=["resume.no-gaps", "resume.no-duplicates"],
+    presupposes=["resume.no-gaps", "resume.no-duplicates", "retry.duplicate-start"],
 )
 def test_before_first_id(cut_before_ids: CutStart, dialect: Dialect) -> None:
     cut = joined(cut_before_ids.cut)

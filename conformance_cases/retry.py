@@ -277,18 +277,22 @@ def test_after_terminal(after_terminal: list[Answer], complete_run: Observation)
     hint="keep the key with the run it started",
     presupposes=["ids.present", "schema.constant-identity"],
 )
-def test_duplicate_start(witnessed: Witnessed, dialect: Dialect) -> None:
-    events = dialect.events(witnessed.again) if witnessed.again is not None else ()
-    first = next((event for event in events if event.cursor is not None), None)
-    before, cursor = witnessed.run.identified[0]
-    if first is None or first.cursor is None or cursor.run is None:
-        raise NotTested("the ids do not name their run, so two runs cannot be told apart")
-    expect(
-        first.cursor.run == cursor.run,
-        expected=f"the run {cursor.run} again",
-        actual=f"another run, {first.cursor.run}",
-        at=(before, first),
-    )
+def test_duplicate_start(
+    witnessed: Witnessed, duplicate_start: Asked, complete_run: Observation, dialect: Dialect
+) -> None:
+    pairs = [(complete_run, duplicate_start.recording), (witnessed.run, witnessed.again)]
+    for run, again in pairs:
+        events = dialect.events(again) if again is not None else ()
+        first = next((event for event in events if event.cursor is not None), None)
+        before, cursor = run.identified[0]
+        if first is None or first.cursor is None or cursor.run is None:
+            raise NotTested("the ids do not name their run, so two runs cannot be told apart")
+        expect(
+            first.cursor.run == cursor.run,
+            expected=f"the run {cursor.run} again",
+            actual=f"another run, {first.cursor.run}",
+            at=(before, first),
+        )
 
 
 @requirement(

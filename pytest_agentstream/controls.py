@@ -34,6 +34,7 @@ SCENARIOS: Mapping[str, str] = {
     "crash-tool": "an exception while a tool runs",
     "echo": "a run that answers with `text` and nothing else",
     "long": "a run of some hundred events",
+    "huge": "a run of at least 10,000 events",
     "fail": "a failure that the agent reports itself",
     "interrupt": "a run that waits for a person",
     "block": "a tool that blocks its worker",
@@ -142,7 +143,13 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
     return planted.model_copy(update={**sent, "headers": headers})
 
 
-_KINDS = {"crash-cancelled": "cancelled", "crash-exit": "system-exit", "crash-tool": "tool"}
+_ASKED: Mapping[str, tuple[str, str]] = {
+    "crash-cancelled": ("crash", "kind=cancelled"),
+    "crash-exit": ("crash", "kind=system-exit"),
+    "crash-tool": ("crash", "kind=tool"),
+    "huge": ("long", "events=10000"),
+}
+"""Scenarios that are asked for by another's name and a parameter of it."""
 
 
 _WRITTEN: Mapping[type, Callable[[Any], str]] = {
@@ -153,9 +160,7 @@ _WRITTEN: Mapping[type, Callable[[Any], str]] = {
 
 def header_value(name: str, planted: Scenario) -> str:
     """The header's value: the scenario, then what is planted in it, as `; key=value`."""
-    parameters: dict[str, object] = {}
-    if name in _KINDS:
-        parameters["kind"] = _KINDS[name]
+    asked, *written = _ASKED.get(name, (name,))
     for key, field in (
         ("seconds", "seconds"),
         ("seconds", "pause"),
@@ -165,9 +170,8 @@ def header_value(name: str, planted: Scenario) -> str:
     ):
         value = getattr(planted, field)
         if value is not None:
-            parameters[key] = _WRITTEN.get(type(value), str)(value)
-    written = [f"{key}={value}" for key, value in parameters.items()]
-    return "; ".join(["crash" if name in _KINDS else name, *written])
+            written.append(f"{key}={_WRITTEN.get(type(value), str)(value)}")
+    return "; ".join([asked, *written])
 
 
 TEXT_KEYS = ("message", "prompt", "content", "input", "text", "query", "question")

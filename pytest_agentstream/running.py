@@ -88,6 +88,7 @@ class Running:
                     {**REFERENCE, **options} if self._is_reference else options,
                     directory=self.config.invocation_params.dir,
                     config=self.config.getoption("agentstream_config"),
+                    search=not self._is_reference,
                 )
                 if self._loaded.settings.dialect is not None:
                     load_dialect(self._loaded.settings.dialect)
@@ -159,14 +160,17 @@ class Running:
         if self._is_idle:
             return
         cases = [one.case for one in item.session.items if isinstance(one, CaseItem)]
+        explained = False
         try:
             self.session.begin(cases)
         except Exception as failure:
             self.facts.preflight = str(failure)
             item.session.shouldfail = "the preflight failed, no case was judged"
-            if isinstance(failure, PreflightFailed | pytest.UsageError):
-                pytest.fail(str(failure), pytrace=False)
-            raise
+            explained = isinstance(failure, PreflightFailed | pytest.UsageError)
+            if not explained:
+                raise
+        if explained:  # outside of the handler, or the text would stand twice
+            pytest.fail(self.facts.preflight, pytrace=False)
 
     def report(self, item: CaseItem) -> None:
         """Judge the item's case and raise what pytest should make of it."""
@@ -288,7 +292,7 @@ class Running:
     def _write_recordings(self, session: Session) -> None:
         path = self.loaded.settings.recordings
         if path is not None:
-            write_recordings(Path(path), [seen.run for seen in session.ledger.observations])
+            write_recordings(Path(path), session.recorded())
 
     def _write_report(self) -> None:
         path = None if self._loaded is None else self._loaded.settings.report

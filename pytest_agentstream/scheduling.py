@@ -50,9 +50,29 @@ class Resources(Protocol):
         """The probe's bound, in seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a probe held a place of its own in the loop; what it waited for before is left out.
+
+    `needs` names the probes that had to end before; `alone` says that nothing else ran beside it.
+    `started` and `ended` are `time.monotonic` seconds.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    alone: bool
+    started: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.started
+
+
 @dataclass(eq=False)
 class _Job:
     probe: Probe
+    alone: bool = False
     future: Future[Any] = field(default_factory=Future)
     done: anyio.Event = field(default_factory=anyio.Event)
     traceback: TracebackType | None = None
@@ -73,9 +93,11 @@ class Scheduler:
 
     At most `concurrency` probes run at once; an exclusive one waits for all others. Whatever a
     probe raises is stored and raised to those who ask for its result, and disturbs no other probe.
+    `timings` has one entry for each probe that has ended, in that order; again counts again.
     """
 
     def __init__(self, resources: Resources, *, concurrency: int = 16) -> None:
+        self.timings: list[Timing] = []
         self._resources = resources
         self._concurrency = concurrency
         self._jobs: dict[Probe, _Job] = {}
@@ -228,6 +250,7 @@ class Scheduler:
             async with self._lock:
                 while self._running:
                     await self._calm.wait()
+                job.alone = True
                 await self._run(job, values)
 
     async def _alone(self, probes: tuple[Probe, ...]) -> None:
@@ -259,8 +282,11 @@ class Scheduler:
     async def _run(self, job: _Job, values: Mapping[str, object]) -> None:
         limit = self._resources.timeout(job.probe)
         began = time.monotonic()
-        with anyio.move_on_after(limit) as scope:
-            value = await job.probe.function(**{n: values[n] for n in job.probe.parameters})
+        try:
+            with anyio.move_on_after(limit) as scope:
+                value = await job.probe.function(**{n: values[n] for n in job.probe.parameters})
+        finally:
+            self._time(job, began)
         if scope.cancelled_caught:
             raise ProbeError(f"the probe `{job.probe.name}` did not end in {limit:g} s")
         took = time.monotonic() - began
@@ -269,6 +295,10 @@ class Scheduler:
                 f"the probe `{job.probe.name}` took {took:.1f} s, of {limit:g} s at most"
             )
         job.finish(value)
+
+    def _time(self, job: _Job, began: float) -> None:
+        needs = tuple(needed.name for needed in job.probe.needs)
+        self.timings.append(Timing(job.probe.name, needs, job.alone, began, time.monotonic()))
 
 
 def _codes_on(thread: int) -> set[CodeType]:

@@ -77,14 +77,16 @@ def load(
     directory: Path,
     environment: Mapping[str, str] | None = None,
     config: str | None = None,
+    search: bool = True,
 ) -> Loaded:
     """Merge command line `options`, the environment and the nearest configuration file.
 
-    `options` hold only what was given; `directory` is where the search for a file begins, upwards.
-    Raises SettingsError: a sentence for each setting that can't be used.
+    `options` hold only what was given; `directory` is where the search for a file begins, upwards,
+    unless `search` is off: then only `config` is read. Raises SettingsError: a sentence for each
+    setting that can't be used.
     """
     env = os.environ if environment is None else environment
-    path, table = find_table(directory, config)
+    path, table = find_table(directory, config) if search or config else (None, {})
     source = str(path) if path else "no configuration file"
     if path is not None:
         table = table | {key: _beside(path, table[key]) for key in PATHS if key in table}

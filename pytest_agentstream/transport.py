@@ -135,7 +135,7 @@ class HttpTransport:
             verify=self._tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             trust_env=False,
             limits=httpx.Limits(max_connections=1),
-            proxy=_proxy_for(url) if self._trust_env else None,
+            proxy=_proxy_for(url) if self._trust_env and self._via is None else None,
         )
 
 

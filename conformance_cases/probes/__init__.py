@@ -16,6 +16,7 @@ from conformance_cases.probes.cuts import (
 )
 from conformance_cases.probes.readback import (
     after_terminal,
+    beside_replay,
     crash_readback,
     foreign_cursor,
     future_cursor,
@@ -27,6 +28,7 @@ from conformance_cases.probes.readback import (
 from conformance_cases.probes.requests import (
     bad_bodies,
     cors,
+    duplicate_start,
     overloaded,
     same_connection,
     unknown_run,
@@ -61,6 +63,7 @@ __all__ = [
     "all_runs",
     "bad_bodies",
     "bad_runs",
+    "beside_replay",
     "complete_run",
     "cors",
     "crash_cancelled_run",
@@ -72,6 +75,7 @@ __all__ = [
     "crashed_runs",
     "cut_before_ids",
     "cut_inside",
+    "duplicate_start",
     "echo_run",
     "fail_run",
     "foreign_cursor",

@@ -57,7 +57,7 @@ class LiveCut:
 
 @dataclass(frozen=True)
 class CutStart:
-    """A run that was cut before any id, and its start sent again with the same key, if it has one."""
+    """A run that was cut before any id, and its start sent again with its key, if it has one."""
 
     cut: LiveCut
     again: Recording | None
@@ -175,8 +175,7 @@ async def witnessed(client: Driver, pauses_run: Observation, dialect: Dialect) -
     async def start_again() -> None:
         await seen.wait()
         control = client.control("pauses")
-        options = {"headers": headers, "on_block": first_event, "joins": True}
-        again.append(await client.start(control, **options))
+        again.append(await client.start(control, joins=True, headers=headers, on_block=first_event))
 
     async with anyio.create_task_group() as beside:
         beside.start_soon(witness)

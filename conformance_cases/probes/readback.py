@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.recording import Recording
+    from pytest_agentstream.wire import Block
 
 MOST_CURSORS = 40
 """Of a longer run the first and the last cursors are read back, and others in between."""
 
+MANY_EVENTS = 10_000
 AT_ONCE = 8
 AHEAD = 1000
 MALFORMED = ("not a cursor", "-1", "1e9", "0x10", "१", "../../1", "{}", "9" * 400)
@@ -150,6 +152,43 @@ async def after_terminal(
         again = await client.resume(complete_run, last, same_request=True, **client.replaying)
         answers.append(Answer(last, again))
     return answers
+
+
+@dataclass(frozen=True)
+class BesideReplay:
+    """A run that was started while a long finished run was replayed, and that replay."""
+
+    events: int
+    replay: Recording
+    beside: Observation
+
+
+@probe(consent="load", scenarios=["huge", "complete"], exclusive=True)
+async def beside_replay(client: Driver) -> BesideReplay:
+    """An ordinary run, started while ten thousand events are replayed to someone else."""
+    huge = await client.run("huge")
+    events = len(cursors_of(huge))
+    if events < MANY_EVENTS:
+        raise NotTested(
+            f"needs a run of {MANY_EVENTS} events, and `huge` sends {events}", "map a longer one"
+        )
+    first = huge.identified[0][1].text
+    replays: list[Recording] = []
+    under_way = anyio.Event()
+
+    def notice(block: Block) -> None:
+        if block.event is not None:
+            under_way.set()
+
+    async def replay() -> None:
+        replays.append(await client.resume(huge, first, on_block=notice, **client.replaying))
+        under_way.set()
+
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(replay)
+        await under_way.wait()
+        run = await client.run("complete")
+    return BesideReplay(events, replays[0], run)
 
 
 @probe(consent="read", runs=0)

@@ -111,6 +111,19 @@ async def wrong_method(client: Driver) -> Asked:
     return Asked("PATCH", await client.request("PATCH", "", on_block=first_event))
 
 
+@probe(consent="start", scenarios=["complete"], runs=0)
+async def duplicate_start(client: Driver, dialect: Dialect, complete_run: Observation) -> Asked:
+    """The start of the finished `complete` run again, with the same idempotency key."""
+    name = dialect.profile.start.idempotency_header
+    sent = {key.lower(): value for key, value in complete_run.first.request.headers}
+    if name is None or name.lower() not in sent:
+        raise NotApplicable(f"the dialect {dialect.name} has no idempotency key")
+    headers = {name: sent[name.lower()]}
+    control = client.control("complete")
+    answer = await client.start(control, joins=True, headers=headers, on_block=first_event)
+    return Asked("the same start", answer)
+
+
 @probe(scenarios=["overloaded"], runs=0)
 async def overloaded(client: Driver) -> Asked:
     """A start that the server refuses because it is asked too much."""

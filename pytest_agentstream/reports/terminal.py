@@ -57,7 +57,7 @@ def write_summary(
     """Write what was found, tier by tier, and what the session did to the server."""
     terminal.section("agentstream")
     if facts.preflight:
-        terminal.write_line(facts.preflight)
+        terminal.write_line(facts.preflight.partition("\n")[0])
         terminal.write_line(f"runs started: {facts.runs}")
         return
     if facts.url:

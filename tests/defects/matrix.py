@@ -1,54 +1,52 @@
 """`make defects`: every defect of the reference server against every case.
 
 A defect must fail the requirement that it breaks and no other; the server without a defect, and
-each harmless variation of it, must fail none. Exits 1 otherwise.
+each harmless variation of it, must fail none. Exits 1 otherwise. Run it with `python -m
+tests.defects.matrix`, with parts of names behind it for some rows only.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.catalogue import catalogue
-from pytest_agentstream.process import HEARTBEAT, REFERENCE, reference_server
+from pytest_agentstream.process import HEARTBEAT, REFERENCE
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
 from pytest_agentstream.verdicts import Verdict
-from reference_server.defects import DEFECTS
-from reference_server.variations import VARIATIONS
+from tests.defects import declared_dialects, subjects
+from tests.defects.server_hosting import host
+from tests.defects.subjects import Subject
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_agentstream.judging import CaseResult
 
-AT_ONCE = 3
+AT_ONCE = 8
+"""Rows at a time: most of a row is waiting."""
+
 RED = frozenset({Verdict.FAILED, Verdict.WARNED, Verdict.CONTROL_BROKEN, Verdict.ERROR})
-DIALECTS = ("native", "agent-event-stream", "generic-typed", "generic-data")
 WITH_HEARTBEAT = frozenset({"native", "generic-typed"})
 """Dialects in which the reference server promises heartbeats; elsewhere H is not claimed."""
 TIMEOUTS = {"connect": 5, "head": 5, "first_event": 5, "silence": 5, "end": 15}
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One way to start the reference server, and the requirement that it breaks, if any."""
-
-    name: str
-    arguments: tuple[str, ...]
-    dialect: str
-    breaks: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """What judging one subject showed."""
+    """What judging one subject showed; `broke` says why it could not be judged."""
 
     subject: Subject
-    results: dict[str, CaseResult]
+    results: dict[str, CaseResult] = field(default_factory=dict)
+    seconds: float = 0.0
+    broke: str = ""
 
     @property
     def red(self) -> set[str]:
@@ -57,6 +55,8 @@ class Row:
     @property
     def problem(self) -> str:
         """Why the row proves nothing or too much, or an empty string."""
+        if self.broke:
+            return f"BROKE: {self.broke}"
         wanted = {self.subject.breaks} - {""}
         if self.subject.breaks and self.subject.breaks not in self.red:
             found = self.results[self.subject.breaks]
@@ -67,14 +67,28 @@ class Row:
             return f"COLLATERAL: {details}"
         return ""
 
+    def line(self) -> str:
+        blocked = sum(result.verdict is Verdict.BLOCKED for result in self.results.values())
+        shown = f"{self.subject.name:<34} {self.subject.breaks or '-':<34} {blocked:>2} blocked"
+        return f"{shown} {self.seconds:>5.1f} s  {self.problem or 'ok'}"
+
 
 def _why(result: CaseResult) -> str:
     return f"{result.verdict}: {(result.actual or result.reason)[:90]}"
 
 
 def judge(subject: Subject, directory: Path) -> Row:
-    """Start the server as the subject says and judge every case."""
-    with reference_server(subject.arguments) as url:
+    """Start the server as the subject says and judge every case; raises nothing."""
+    began = time.monotonic()
+    try:
+        results = _judge(subject, directory)
+    except Exception as error:  # one row of many: the others go on, this one is a problem
+        return Row(subject, broke=f"{error!r}"[:300])
+    return Row(subject, results, time.monotonic() - began)
+
+
+def _judge(subject: Subject, directory: Path) -> dict[str, CaseResult]:
+    with host().server(subject.arguments) as url:
         options: dict[str, object] = {
             "url": url,
             "dialect": subject.dialect,
@@ -89,46 +103,78 @@ def judge(subject: Subject, directory: Path) -> Row:
         session = Session(loaded, catalogue())
         try:
             session.begin(catalogue().values())
-            return Row(subject, {s: session.judge(case) for s, case in catalogue().items()})
+            return {slug: session.judge(case) for slug, case in catalogue().items()}
         finally:
             session.close()
 
 
-def subjects(names: list[str]) -> tuple[list[Subject], list[str]]:
-    """All subjects, or the named ones, and the defects whose requirement has no case."""
-    good = [Subject(f"no defect ({d})", ("--dialect", d), d) for d in DIALECTS]
-    good += [Subject(f"variation {name}", ("--variation", name), "native") for name in VARIATIONS]
-    wrong, without = [], []
-    for defect in DEFECTS.values():
-        dialect = "native" if defect.dialect == "any" else defect.dialect
-        if defect.breaks in catalogue():
-            arguments = ("--defect", defect.name, "--dialect", dialect)
-            wrong.append(Subject(defect.name, arguments, dialect, defect.breaks))
-        else:
-            without.append(defect.name)
-    chosen = [s for s in good + wrong if not names or any(name in s.name for name in names)]
-    return chosen, without
+def declared(slug: str, directory: Path) -> list[Row]:
+    """Judge what only a declared dialect has: the run that keeps to it, and the one that does not.
+
+    Nothing but what presupposes the requirement may change.
+    """
+    proof, rows = declared_dialects.PROOFS[slug], []
+    for name, body, breaks in (("kept", proof.right, ""), ("broken", proof.wrong, slug)):
+        began = time.monotonic()
+        results = declared_dialects.judge(proof, body, directory)
+        subject = Subject(f"declared dialect, {name}", (), "declared", breaks)
+        rows.append(Row(subject, results, time.monotonic() - began))
+    return rows
 
 
-def main(names: list[str]) -> int:
-    """Print the matrix; return 0 where every defect bites, alone, and nothing good is accused."""
-    chosen, without = subjects(names)
-    killed, problems = 0, []
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(AT_ONCE) as pool:
+def judge_all(chosen: Sequence[Subject], *, at_once: int = AT_ONCE) -> list[Row]:
+    """Judge subjects, several at a time, and print a line for each."""
+    rows = []
+    with TemporaryDirectory() as folder, ProcessPoolExecutor(at_once) as pool:
         for row in pool.map(partial(judge, directory=Path(folder)), chosen):
-            blocked = sum(r.verdict is Verdict.BLOCKED for r in row.results.values())
-            shown = f"{row.subject.breaks or '-':<34} {blocked:>2} blocked"
-            print(f"{row.subject.name:<34} {shown}  {row.problem or 'ok'}", flush=True)
-            killed += bool(row.subject.breaks) and not row.problem
-            if row.problem:
-                problems.append(row.subject.name)
-    proven = {one.breaks for one in chosen}
-    unproven = sorted(set(catalogue()) - proven) if not names else []
-    print(f"\n{killed} defects killed, each by its own case; {len(chosen) - killed} other rows")
-    print(f"requirements without a defect: {', '.join(unproven) or 'none'}")
-    print(f"defects whose requirement has no case yet: {len(without)}")
+            print(row.line(), flush=True)
+            rows.append(row)
+    return rows
+
+
+def verdict_on(rows: Sequence[Row]) -> int:
+    """Print which rows prove what they should; return 0 where all do."""
+    killed = sum(bool(row.subject.breaks) and not row.problem for row in rows)
+    problems = [row.subject.name for row in rows if row.problem]
+    print(f"\n{killed} defects killed, each by its own case; {len(rows) - killed} other rows")
     print(f"problems: {', '.join(problems) or 'none'}")
-    return 1 if problems or unproven else 0
+    return 1 if problems else 0
+
+
+def account() -> int:
+    """Print what is proven, how well, and where; return 1 where a requirement is not."""
+    elsewhere = subjects.without_mechanism() & set(declared_dialects.PROOFS)
+    proven = {one.breaks for one in subjects.wrong()} | elsewhere
+    unproven = [slug for slug in catalogue() if slug not in proven]
+    print(f"requirements without a defect: {', '.join(unproven) or 'none'}")
+    print(f"proven in a declared dialect: {', '.join(sorted(elsewhere)) or 'none'}")
+    once = subjects.proven_once()
+    print(f"MUST requirements with one defect only ({len(once)}): {', '.join(once) or 'none'}")
+    without = subjects.without_case()
+    print(f"defects without a case ({len(without)}): {', '.join(without) or 'none'}")
+    return 1 if unproven else 0
+
+
+def main(names: Sequence[str]) -> int:
+    """Print the matrix; return 0 where every defect bites, alone, and nothing good is accused."""
+    every = [*subjects.good(), *subjects.wrong()]
+    chosen = [s for s in every if not names or any(name in s.name for name in names)]
+    if not chosen:
+        print(f"no row is named like {' or '.join(names)}; `--list-defects` names the defects")
+        return 2
+    began = time.monotonic()
+    rows = judge_all(chosen)
+    if not names:
+        with TemporaryDirectory() as folder:
+            for slug in declared_dialects.PROOFS:
+                for row in declared(slug, Path(folder)):
+                    print(row.line())
+                    rows.append(row)
+    result = verdict_on(rows)
+    if not names:
+        result |= account()
+    print(f"{len(rows)} rows in {time.monotonic() - began:.0f} s")
+    return result
 
 
 if __name__ == "__main__":
