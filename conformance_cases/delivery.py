@@ -57,6 +57,7 @@ def test_head_at_once(slow_start_run: Observation) -> None:
         head.at if head else first,
         min(HEAD_AT_ONCE, seconds / 2),
         lag=run.lag,
+        from_request=True,
         expected=f"the head within {min(HEAD_AT_ONCE, seconds / 2):g} s",
         actual=f"the head after {head.at:.3f} s" if head else "no head",
         at=head,

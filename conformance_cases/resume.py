@@ -325,6 +325,7 @@ def test_slow_replay(beside_replay: BesideReplay) -> None:
         first.at,
         BESIDE_REPLAY,
         lag=run.lag,
+        from_request=True,
         expected=f"the first event of a run within {BESIDE_REPLAY:g} s, beside a replay of "
         f"{beside_replay.events} events",
         actual=f"after {first.at:.3f} s",

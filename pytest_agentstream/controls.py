@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_agentstream.target import Scenario
 from pytest_agentstream.templates import names
-from pytest_agentstream.tolerances import SILENCE_NEEDED
+from pytest_agentstream.tolerances import HEAD_AT_ONCE, SILENCE_NEEDED
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_agentstream.target import Target
+
+PAUSE = 0.7
+"""Seconds; a shorter pause is not told apart from a busy machine."""
 
 LONG = 2.4
 """Seconds; long enough that a client can be cut twenty times while the run lives."""
@@ -117,16 +120,18 @@ def _declared(name: str, interval: float | None) -> str:
 
 def _asked_by_header(target: Target, name: str, interval: float | None) -> Scenario:
     """What is planted, asked for in the header of a request that is otherwise `complete`'s."""
-    planted = Scenario(deterministic=True)
+    planted = Scenario()
     h = interval or 0.0
     match name:
         case "silence":
-            seconds = max(h * SILENCE_NEEDED * 1.05, 0.1)
+            seconds = max(h * SILENCE_NEEDED * 1.05, PAUSE)
             planted = Scenario(seconds=seconds, marker="before-the-silence-2c9b")
         case "pauses":
             planted = Scenario(pause=0.2)
-        case "slow-start" | "tools":
-            planted = Scenario(seconds=max(h * 2.5, 0.1))
+        case "tools":
+            planted = Scenario(seconds=max(h * 2.5, PAUSE))
+        case "slow-start":
+            planted = Scenario(seconds=max(h * 2.5, 2.2 * HEAD_AT_ONCE))
         case "crash":
             planted = Scenario(secret="srv-app-7f3a9c", marker="last-words-5d1e")
         case "crash-first" | "crash-tool":

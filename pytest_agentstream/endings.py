@@ -28,6 +28,7 @@ CAUSES: tuple[tuple[type[BaseException], EndKind], ...] = (
 
 H11: tuple[tuple[str, EndKind], ...] = (
     ("peer closed connection", EndKind.CUT),
+    ("peer unexpectedly closed connection", EndKind.CUT),
     ("Server disconnected", EndKind.CUT),
     ("Receive buffer too long", EndKind.LIMIT),
 )

@@ -140,12 +140,16 @@ def expect_at_most(
     at: Place | tuple[Place, ...] | None = None,
     recording: Recording | None = None,
     hint: str = "",
+    from_request: bool = False,
 ) -> None:
     """Raise `Failed` where a time exceeds its limit, and `InDoubt` where the lag could decide it.
 
-    `seconds`, `limit` and `lag` are seconds; a time exactly at its limit is good.
+    `seconds`, `limit` and `lag` are seconds; a time exactly at its limit is good. A time
+    `from_request` can only seem too long, for lag makes arrivals late; one between two arrivals
+    can also seem too short.
     """
-    if 0 < abs(seconds - limit) <= lag:
+    over = seconds - limit
+    if 0 < (over if from_request else abs(over)) <= lag:
         raise InDoubt(f"{actual}, the limit is {limit:.3f} s, and our own lag was {lag:.3f} s")
     expect(
         seconds <= limit,

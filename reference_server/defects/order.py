@@ -60,7 +60,7 @@ def foreign_tool_result(parts: Parts) -> Parts:
 
 @defect(
     "tool-result-before-use",
-    "order.tool-results-match",
+    "order.spans-open-before-use",
     "A tool's result comes before the call it belongs to.",
 )
 def tool_result_before_use(parts: Parts) -> Parts:

@@ -14,7 +14,7 @@ from pytest_agentstream.client import Client
 from pytest_agentstream.dialects import load
 from pytest_agentstream.faults import FaultProxy
 from pytest_agentstream.observing import Observation
-from pytest_agentstream.process import HEARTBEAT, REFERENCE, reference_server
+from pytest_agentstream.process import REFERENCE, reference_server
 from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.target import Scenario, Target, Timeouts
 from pytest_agentstream.transport import HttpTransport
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds that one journey may take, on a machine that is busy."""
+
+HEARTBEAT = 2.0
+"""The server's H in seconds: longer than the pauses here, so that they are idle."""
 
 BASE, CAP = 0.02, 0.08
 """The reference client's waits, in seconds, made short."""
@@ -123,14 +126,14 @@ Travel = Any
 @pytest.fixture(scope="session")
 def reference() -> Iterator[str]:
     """The start endpoint of a reference server that asks clients to wait 0.1 s."""
-    with reference_server() as url:
+    with reference_server(("--heartbeat", f"{HEARTBEAT:g}")) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def hurried() -> Iterator[str]:
     """The start endpoint of one that lets clients come back at once, for the many cuts."""
-    with reference_server(("--retry", "0.001")) as url:
+    with reference_server(("--heartbeat", f"{HEARTBEAT:g}", "--retry", "0.01")) as url:
         yield url
 
 

@@ -1,0 +1,84 @@
+"""The whole suite as a user starts it, against a server that means harm, and what that took."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from threading import Timer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Peer
+
+CONFIGURATION = """
+[tool.agentstream]
+dialect = "native"
+heartbeat = 0.2
+control_header = true
+timeouts = { connect = 1, head = 1, first_event = 1, silence = 1, end = 3 }
+"""
+HANGS = 25.0
+"""Seconds after which a run that should have ended long ago is killed."""
+
+MAIN = "import sys; from pytest_agentstream.cli import main; sys.exit(main())"
+KILOBYTE = 1024 if sys.platform.startswith("linux") else 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run of the suite: exit code, all it printed, seconds, and bytes of memory at its peak."""
+
+    code: int
+    said: str
+    seconds: float
+    memory: int
+
+    @property
+    def preflight(self) -> str:
+        """What the preflight says, from its first line on."""
+        return self.said[self.said.find("agentstream preflight:") :]
+
+
+@pytest.fixture
+def judge(serving: Any, tmp_path: Path) -> Callable[..., Outcome]:
+    """Run the suite against a server of raw sockets: `judge(script, …)`."""
+
+    def run(*scripts: Callable[[Peer], Any], more: str = "") -> Outcome:
+        (tmp_path / "agentstream.toml").write_text(CONFIGURATION + more)
+        with serving(*scripts) as server:
+            return _run([f"{server.origin}/v1/runs"], tmp_path)
+
+    return run
+
+
+def _run(arguments: list[str], directory: Path) -> Outcome:
+    command = [sys.executable, "-c", MAIN, "run", *arguments]
+    log, began = directory / "log.txt", time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "XDG_CACHE_HOME": str(directory)},
+        )
+        watchdog = Timer(HANGS, os.kill, (process.pid, signal.SIGKILL))
+        watchdog.start()
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        finally:
+            watchdog.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - began
+    said = log.read_text(errors="replace")
+    return Outcome(process.returncode, said, seconds, used.ru_maxrss * KILOBYTE)
