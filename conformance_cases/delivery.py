@@ -151,6 +151,7 @@ def test_one_event_one_write(silence_run: Observation) -> None:
             "no marker is declared that the agent emits right before its silence",
             'declare it: silence = { …, marker = "the last words" }',
         )
+    run.needs_text()
     pause = declared_pause(run)
     bearing = [event for event in run.events if marker in (run.text_of(event) or "")]
     if not bearing:
@@ -191,6 +192,7 @@ def test_batching(echo_run: Observation) -> None:
     run = echo_run
     if run.declared.text is None or not run.declared.verbatim:
         run.planted_segments("")
+    run.needs_text()
     sent = run.declared.text or ""
     tail = sent[-20:]
     expect(

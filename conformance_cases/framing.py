@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from conformance_cases.clients import httpx_sse_events, httpx_sse_version
 from pytest_agentstream.cases import requirement, sample
 from pytest_agentstream.dialects.payload import parse
+from pytest_agentstream.observing import intact
 from pytest_agentstream.requirements import MUST, SHOULD
 from pytest_agentstream.tolerances import LONGEST_LINE, LONGEST_RETRY, SHORTEST_RETRY
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
@@ -141,11 +142,11 @@ def test_complete_blocks(good_runs: list[Observation]) -> None:
     source="WHATWG HTML 9.2.6: otherwise, the field is ignored",
     breaks="every client: the line is dropped without a word",
     hint="look for a newline that got into a field, or a colon that got lost",
-    presupposes=["framing.no-interleaving", "framing.newlines-in-text", "framing.field-case"],
+    presupposes=["framing.no-interleaving", "framing.field-case"],
     needs=sample(blocks=1),
 )
 def test_known_fields(all_runs: list[Observation]) -> None:
-    for exchange, block in blocks(all_runs):
+    for exchange, block in blocks(intact(all_runs)):
         for line in block.lines if is_whole(exchange, block) else ():
             expect(
                 line.kind != "field" or line.name.lower() in FIELDS,
@@ -303,11 +304,11 @@ def test_id_without_nul(all_runs: list[Observation]) -> None:
     source="WHATWG HTML 9.2.6: if the data buffer is an empty string, nothing is dispatched",
     breaks="openai raises JSONDecodeError; httpx-sse and httpx2 emit an event that was never sent",
     hint="send data with every event, or a comment where nothing is to be said",
-    presupposes=["heartbeat.no-cursor", "framing.newlines-in-text"],
+    presupposes=["heartbeat.no-cursor"],
     needs=sample(blocks=1),
 )
 def test_no_dataless_events(all_runs: list[Observation]) -> None:
-    for exchange, block in blocks(all_runs):
+    for exchange, block in blocks(intact(all_runs)):
         names = {line.name for line in block.lines if line.kind == "field"}
         expect(
             not block.complete or "data" in names or not names & {"event", "id"},
@@ -371,12 +372,11 @@ def test_no_empty_data(all_runs: list[Observation], dialect: Dialect) -> None:
     source="the dialect; WHATWG HTML 9.2.5 allows LF, CRLF and CR",
     breaks="clients that split on LF LF only, such as @ag-ui/client: not one event comes out",
     hint="write LF; sse-starlette takes sep='\\n'",
-    presupposes=["framing.newlines-in-text"],
     needs=sample(blocks=1),
 )
 def test_line_ends(all_runs: list[Observation], dialect: Dialect) -> None:
     accepted = dialect.profile.framing.line_ends
-    for exchange, line in lines(all_runs):
+    for exchange, line in lines(intact(all_runs)):
         expect(
             not line.end or NAMED[line.end] in accepted,
             expected=f"lines that end in {' or '.join(accepted)}",
@@ -394,11 +394,11 @@ def test_line_ends(all_runs: list[Observation], dialect: Dialect) -> None:
     source="WHATWG HTML 9.2.5 allows a mixture; hand-written decoders do not expect one",
     breaks="clients that look for one separator of blocks",
     hint="one writer for events and heartbeats",
-    presupposes=["framing.newlines-in-text", "framing.line-ends"],
+    presupposes=["framing.line-ends"],
     needs=sample(blocks=1),
 )
 def test_line_ends_uniform(all_runs: list[Observation]) -> None:
-    for exchange in streams(all_runs):
+    for exchange in streams(intact(all_runs)):
         first: Line | None = None
         for block in exchange.blocks:
             for line in block.lines:
@@ -496,14 +496,13 @@ def test_bounded_lines(all_runs: list[Observation]) -> None:
         "framing.no-dataless-events",
         "framing.retry-not-alone",
         "framing.retry-digits",
-        "framing.newlines-in-text",
         "framing.unicode-separators",
         "heartbeat.no-cursor",
     ],
     needs=sample(blocks=1),
 )
 def test_client_agreement(all_runs: list[Observation]) -> None:
-    for exchange in streams(all_runs):
+    for exchange in streams(intact(all_runs)):
         whole = [block for block in exchange.blocks if block.complete and not block.truncated]
         ours = [(block.event.type, block.event.data) for block in whole if block.event]
         theirs = httpx_sse_events(whole)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_agentstream.cases import requirement, sample
 from pytest_agentstream.dialects.reading import Role
+from pytest_agentstream.observing import intact
 from pytest_agentstream.requirements import MUST
 from pytest_agentstream.verdicts import expect
 
@@ -40,7 +41,6 @@ def first_exchange(run: Observation) -> list[tuple[Event, Cursor]]:
     hint="give every event an id where it is stored, except heartbeats",
     presupposes=[
         "framing.id-without-nul",
-        "framing.newlines-in-text",
         "framing.no-empty-data",
         "ids.header-safe",
         "terminal.success-said",
@@ -50,7 +50,7 @@ def first_exchange(run: Observation) -> list[tuple[Event, Cursor]]:
 )
 def test_present(good_runs: list[Observation], dialect: Dialect) -> None:
     numbered = dialect.profile.cursor.order == "integer"
-    for run in good_runs:
+    for run in intact(good_runs):
         for event in run.events:
             lasting = not event.ephemeral and event.role is not Role.HEARTBEAT
             expect(

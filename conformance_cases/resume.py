@@ -271,7 +271,8 @@ def test_error_does_not_poison(unusable_cursors: list[Answer], complete_run: Obs
     tier="resumable",
     text="A cursor ahead of the run is refused.",
     source="the dialect",
-    breaks=f"{RESUMERS} after a server lost its log: they wait for what never comes",
+    breaks=f"{RESUMERS} after a server lost its log: they wait for what never comes, or take "
+    "it for the end",
     hint="answer 409 when the run is finished, or after a short wait for a lagging replica",
     presupposes=["resume.finished-run", "resume.error-does-not-poison"],
 )

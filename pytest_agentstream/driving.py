@@ -272,8 +272,14 @@ class Driver:
         return {"timeouts": limits.model_copy(update=bound)}
 
     async def resume(self, seen: Observation, cursor: str | None, **options: Any) -> Recording:
-        """Read a run back from a cursor in one exchange, which starts nothing."""
+        """Read a run back from a cursor, in one exchange.
+
+        That starts nothing, unless the dialect resumes by repeating the start request, and the
+        server has no log; then it may run the agent again.
+        """
         self._stop_if_gone()
+        if self._dialect.profile.resume.path is None:
+            self._ledger.repeats += 1
         return await self._noted(await self._client.resume(seen.run, cursor, **options))
 
     async def request(self, method: str, path: str, **options: Any) -> Recording:

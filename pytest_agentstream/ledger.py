@@ -27,6 +27,7 @@ class Ledger:
 
     `limit` is the most runs that may be started, or None. `redact` learns every credential that was
     sent or received. Once `throttled`, runs are started one at a time.
+    `repeats` are requests that resumed by repeating a start request.
     """
 
     limit: int | None = None
@@ -35,6 +36,7 @@ class Ledger:
     others: list[Recording] = field(default_factory=list)
     started: int = 0
     throttled: int = 0
+    repeats: int = 0
     gone: str = ""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     _death_judged: bool = False

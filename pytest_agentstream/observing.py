@@ -103,6 +103,16 @@ class Observation:
         found = find(event.payload, declared.text)
         return found if isinstance(found, str) else None
 
+    def needs_text(self) -> None:
+        """Raise `NotTested` where the dialect says of no event which text a user is shown."""
+        profile = self.dialect.profile
+        if all(event.text is None for event in profile.events.values()):
+            path = "$" if profile.payload.kind == "text" else "path.of.the.text"
+            raise NotTested(
+                f"the dialect {profile.name} does not say where the text of its events is",
+                f'declare it in the dialect: [events.…] text = "{path}"',
+            )
+
     def planted_segments(self, wanted: str) -> list[tuple[str, str | None]]:
         """The parts of the planted text with any of the wanted characters: as sent, and as it came.
 
@@ -116,11 +126,23 @@ class Observation:
                 f"declare it: {self.scenario} = "
                 '{ json = { message = "{prompt}" }, verbatim = true }',
             )
+        self.needs_text()
         came = _marked(self.text)
         parts = [(mark, part) for mark, part in _marked(sent).items() if set(part) & set(wanted)]
         if not parts:
             raise NotTested("the planted text has none of the characters that this is about")
         return [(part, came.get(mark)) for mark, part in parts]
+
+    @cached_property
+    def is_torn(self) -> bool:
+        """Whether line ends that were planted in the text did not come back as sent.
+
+        They may have broken blocks then; whatever else such a run shows is their doing.
+        """
+        try:
+            return any(came != sent for sent, came in self.planted_segments("\n\r"))
+        except NotTested:
+            return False
 
     def violations(self, slug: str) -> tuple[Violation, ...]:
         return self.reading.of(slug)
@@ -137,6 +159,11 @@ def _marked(text: str) -> dict[str, str]:
     parts = {"start": text[: marks[0].start()], marks[-1][0]: text[marks[-1].end() :]}
     parts.update({one[0]: text[one.end() : other.start()] for one, other in pairwise(marks)})
     return parts
+
+
+def intact(runs: list[Observation]) -> list[Observation]:
+    """The runs that no line end in a text has torn."""
+    return [run for run in runs if not run.is_torn]
 
 
 COUNTS: Mapping[str, Callable[[Observation], int]] = {

@@ -56,6 +56,7 @@ class Facts:
     dialect: str = ""
     runs: int = 0
     throttled: int = 0
+    repeats: int = 0
     gone: str = ""
     first_events: str = ""
     preflight: str = ""
@@ -276,6 +277,7 @@ class Running:
         self.facts.dialect = session.dialect_label
         self.facts.runs = ledger.started
         self.facts.throttled = ledger.throttled
+        self.facts.repeats = ledger.repeats
         self.facts.gone = ledger.gone
         if session.first is not None:
             self.facts.first_events = preflight_line(session)

@@ -99,9 +99,14 @@ async def foreign_cursor(
 ) -> TwoRuns:
     """A finished run, asked for with the cursor of another."""
     if "{" not in (dialect.profile.resume.path or ""):
+        named = "(?P<run>" in (dialect.profile.cursor.pattern or "")
         raise NotApplicable(
-            f"the dialect {dialect.name} names the run by its cursor alone: another run's cursor "
-            "is a request for that run"
+            f"in the dialect {dialect.name} "
+            + (
+                "the cursor alone names the run: another run's cursor is a request for that run"
+                if named
+                else "neither the cursor nor the address names a run"
+            )
         )
     cursors_of(complete_run)
     other = cursors_of(long_run)

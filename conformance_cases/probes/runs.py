@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
 
 from pytest_agentstream.probing import probe
+from pytest_agentstream.retrying import Backoff
 
 if TYPE_CHECKING:
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.wire import Block
+
+
+def briefly() -> Backoff:
+    """Join a crashed run again once or twice at the most: each time may run the agent again."""
+    return Backoff(Random(0), attempts=1, total=2)
 
 
 @probe(scenarios=["complete"], runs=0)
@@ -65,31 +72,31 @@ async def gzip_run(client: Driver) -> Observation:
 @probe(scenarios=["crash"])
 async def crash_run(client: Driver) -> Observation:
     """A run in which the agent raises an exception after some text."""
-    return await client.run("crash")
+    return await client.run("crash", backoff=briefly())
 
 
 @probe(scenarios=["crash-first"])
 async def crash_first_run(client: Driver) -> Observation:
     """A run in which the agent raises before the first event."""
-    return await client.run("crash-first")
+    return await client.run("crash-first", backoff=briefly())
 
 
 @probe(scenarios=["crash-cancelled"])
 async def crash_cancelled_run(client: Driver) -> Observation:
     """A run in which the agent is cancelled from inside."""
-    return await client.run("crash-cancelled")
+    return await client.run("crash-cancelled", backoff=briefly())
 
 
 @probe(scenarios=["crash-exit"], exclusive=True)
 async def crash_exit_run(client: Driver) -> Observation:
     """A run in which the agent raises SystemExit, which ends careless servers."""
-    return await client.run("crash-exit")
+    return await client.run("crash-exit", backoff=briefly())
 
 
 @probe(scenarios=["crash-tool"])
 async def crash_tool_run(client: Driver) -> Observation:
     """A run in which a tool raises."""
-    return await client.run("crash-tool")
+    return await client.run("crash-tool", backoff=briefly())
 
 
 @probe(scenarios=["fail"])

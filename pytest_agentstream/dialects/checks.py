@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_agentstream.dialects.fields import FIELD_TYPES, types_of
 from pytest_agentstream.dialects.names import matches
-from pytest_agentstream.dialects.paths import steps
+from pytest_agentstream.dialects.paths import WHOLE, steps
 from pytest_agentstream.wording import listed, nearest, shown
 
 if TYPE_CHECKING:
@@ -101,7 +101,11 @@ def _paths(profile: Profile) -> Iterator[str]:
         ("errors.http_message_path", errors.http_message_path),
         ("cursor.json_path", profile.cursor.json_path),
     ]
-    paths.extend((f"events.{name}.text", event.text) for name, event in profile.events.items())
+    paths.extend(
+        (f"events.{name}.text", event.text)
+        for name, event in profile.events.items()
+        if event.text != WHOLE
+    )
     paths.extend(
         (f"type_from[{i}].json_path", s.json_path) for i, s in enumerate(profile.type_from)
     )

@@ -1,7 +1,8 @@
 """Paths into a payload: the small part of JSONPath that a dialect's TOML may use.
 
 A path is names and indices, `a.b[0].c`, optionally written with `$.` in front. A name is any text
-without `.`, `[` and `]`; there are no wildcards, filters or negative indices.
+without `.`, `[` and `]`; there are no wildcards, filters or negative indices. `$` alone is the
+payload itself, which only `text` may name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any, Final
 
 _PATH = re.compile(r"(?:\$\.)?([^.\[\]$][^.\[\]]*(?:\[\d{1,9}\])*)(?:\.[^.\[\]]+(?:\[\d{1,9}\])*)*")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+WHOLE: Final = "$"
 
 
 class Missing:
@@ -36,6 +40,8 @@ def steps(path: str) -> tuple[str | int, ...]:
 def find(payload: Any, path: str) -> Any:
     """Return the value that a path leads to, or MISSING; never raises for any payload."""
     value = payload
+    if path == WHOLE:
+        return value
     for step in steps(path):
         if isinstance(step, str):
             if not isinstance(value, dict) or step not in value:

@@ -86,6 +86,11 @@ def write_summary(
         terminal.write_line(facts.gone, red=True, bold=True)
     throttled = f"; waited out {facts.throttled} answers 429 or 503" if facts.throttled else ""
     terminal.write_line(f"runs started: {facts.runs}{throttled}")
+    if facts.repeats:
+        terminal.write_line(
+            f"requests that resumed by repeating the start request: {facts.repeats}; "
+            "a server without a log runs the agent again for each"
+        )
 
 
 def _detail(result: CaseResult) -> str:

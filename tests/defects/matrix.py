@@ -7,6 +7,7 @@ tests.defects.matrix`, with parts of names behind it for some rows only.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,26 +18,28 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.catalogue import catalogue
-from pytest_agentstream.process import HEARTBEAT, REFERENCE
-from pytest_agentstream.session import Session
-from pytest_agentstream.settings import load
+from pytest_agentstream.judging import planned
+from pytest_agentstream.probing import Consent
 from pytest_agentstream.verdicts import Verdict
 from tests.defects import declared_dialects, subjects
-from tests.defects.server_hosting import host
+from tests.defects.sessions import session_with
 from tests.defects.subjects import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_agentstream.cases import Case
     from pytest_agentstream.judging import CaseResult
 
-AT_ONCE = 8
+AT_ONCE = 5
 """Rows at a time: most of a row is waiting."""
 
+LOADS_AT_ONCE = 2
+"""Rows at a time that put load on their server: they need the processor, and it makes us late."""
+
+LOAD = frozenset({Consent.LOAD, Consent.ATTACK})
+
 RED = frozenset({Verdict.FAILED, Verdict.WARNED, Verdict.CONTROL_BROKEN, Verdict.ERROR})
-WITH_HEARTBEAT = frozenset({"native", "generic-typed"})
-"""Dialects in which the reference server promises heartbeats; elsewhere H is not claimed."""
-TIMEOUTS = {"connect": 5, "head": 5, "first_event": 5, "silence": 5, "end": 15}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +80,36 @@ def _why(result: CaseResult) -> str:
     return f"{result.verdict}: {(result.actual or result.reason)[:90]}"
 
 
+def puts_load(case: Case) -> bool:
+    """Whether judging the case puts load on the server."""
+    return any(probe.consent in LOAD for probe in planned([case], catalogue()))
+
+
+def needs_load(subject: Subject) -> bool:
+    """Whether cases that put load on the server are judged for a subject.
+
+    They are where nothing may be accused, and where one of them should; other defects are found
+    without, and load is dear.
+    """
+    return not subject.breaks or puts_load(catalogue()[subject.breaks])
+
+
 def judge(subject: Subject, directory: Path) -> Row:
-    """Start the server as the subject says and judge every case; raises nothing."""
+    """Start the server as the subject says and judge its cases; raises nothing."""
     began = time.monotonic()
+    loaded = needs_load(subject)
+    cases = [case for case in catalogue().values() if loaded or not puts_load(case)]
     try:
-        results = _judge(subject, directory)
+        results = _judge(subject, cases, directory)
     except Exception as error:  # one row of many: the others go on, this one is a problem
         return Row(subject, broke=f"{error!r}"[:300])
     return Row(subject, results, time.monotonic() - began)
 
 
-def _judge(subject: Subject, directory: Path) -> dict[str, CaseResult]:
-    with host().server(subject.arguments) as url:
-        options: dict[str, object] = {
-            "url": url,
-            "dialect": subject.dialect,
-            "control_header": True,
-            "headers": REFERENCE["headers"],
-            "cors_origin": REFERENCE["cors_origin"],
-            "timeouts": TIMEOUTS,
-        }
-        if subject.dialect in WITH_HEARTBEAT:
-            options["heartbeat"] = HEARTBEAT
-        loaded = load(options, directory=directory, environment={})
-        session = Session(loaded, catalogue())
-        try:
-            session.begin(catalogue().values())
-            return {slug: session.judge(case) for slug, case in catalogue().items()}
-        finally:
-            session.close()
+def _judge(subject: Subject, cases: Sequence[Case], directory: Path) -> dict[str, CaseResult]:
+    with session_with(subject, directory) as session:
+        session.begin(cases)
+        return {case.slug: session.judge(case) for case in cases}
 
 
 def declared(slug: str, directory: Path) -> list[Row]:
@@ -122,13 +126,19 @@ def declared(slug: str, directory: Path) -> list[Row]:
     return rows
 
 
-def judge_all(chosen: Sequence[Subject], *, at_once: int = AT_ONCE) -> list[Row]:
+def judge_all(chosen: Sequence[Subject]) -> list[Row]:
     """Judge subjects, several at a time, and print a line for each."""
     rows = []
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(at_once) as pool:
-        for row in pool.map(partial(judge, directory=Path(folder)), chosen):
-            print(row.line(), flush=True)
-            rows.append(row)
+    light = [one for one in chosen if not needs_load(one)]
+    heavy = [one for one in chosen if needs_load(one)]
+    for some, at_once in ((light, AT_ONCE), (heavy, LOADS_AT_ONCE)):
+        with (
+            TemporaryDirectory() as folder,
+            ProcessPoolExecutor(at_once, initializer=gc.freeze) as pool,
+        ):
+            for row in pool.map(partial(judge, directory=Path(folder)), some):
+                print(row.line(), flush=True)
+                rows.append(row)
     return rows
 
 

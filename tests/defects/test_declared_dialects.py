@@ -32,7 +32,7 @@ def test_a_run_that_keeps_to_the_dialect_is_met(slug: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("slug", PROOFS)
 def test_a_run_that_breaks_the_dialect_fails_that_alone(slug: str, tmp_path: Path) -> None:
-    """The same body with one mistake fails the requirement, and only what presupposes it is lost."""
+    """One mistake in the same body fails the requirement, and blocks only what presupposes it."""
     results = judge(PROOFS[slug], PROOFS[slug].wrong, tmp_path)
 
     lost = {one for one, result in results.items() if result.verdict not in FINE}
