@@ -74,7 +74,7 @@ def test_present(good_runs: list[Observation], dialect: Dialect) -> None:
     needs=sample(ids=2),
 )
 def test_unique(good_runs: list[Observation]) -> None:
-    for run in good_runs:
+    for run in intact(good_runs):
         seen: dict[str, Event] = {}
         for event, cursor in first_exchange(run):
             before = seen.setdefault(cursor.text, event)
@@ -98,7 +98,7 @@ def test_unique(good_runs: list[Observation]) -> None:
     needs=sample(ids=2),
 )
 def test_strictly_increasing(good_runs: list[Observation], dialect: Dialect) -> None:
-    for run in good_runs:
+    for run in intact(good_runs):
         for (earlier, low), (later, high) in pairwise(first_exchange(run)):
             if low.run == high.run:
                 expect(
@@ -122,7 +122,7 @@ def test_strictly_increasing(good_runs: list[Observation], dialect: Dialect) -> 
 )
 def test_contiguous(good_runs: list[Observation], dialect: Dialect) -> None:
     start = dialect.profile.cursor.first
-    for run in good_runs:
+    for run in intact(good_runs):
         numbered = [(event, c) for event, c in first_exchange(run) if c.number is not None]
         if numbered and start is not None:
             event, cursor = numbered[0]

@@ -230,16 +230,19 @@ def test_same_request(same_request: Answer, complete_run: Observation, dialect: 
 )
 def test_unknown_cursor(unusable_cursors: list[Answer]) -> None:
     for answer in unusable_cursors:
-        found = answer.recording
-        expect(
-            found.status is not None and 400 <= found.status < 500,
-            expected=f"a refusal (4xx) of the cursor {answer.cursor[:40]!r}",
-            actual=f"status {found.status}, {len(found.body)} bytes"
-            if found.head
-            else f"no answer ({found.end.kind})",
-            at=found.head or found,
-            recording=found,
-        )
+        expect_refused(answer, f"the cursor {answer.cursor[:40]!r}")
+
+
+def expect_refused(answer: Answer, what: str) -> None:
+    found = answer.recording
+    said = f"status {found.status}, {len(found.body)} bytes"
+    expect(
+        found.status is not None and 400 <= found.status < 500,
+        expected=f"a refusal (4xx) of {what}",
+        actual=said if found.head else f"no answer ({found.end.kind})",
+        at=found.head or found,
+        recording=found,
+    )
 
 
 @requirement(
@@ -277,16 +280,21 @@ def test_error_does_not_poison(unusable_cursors: list[Answer], complete_run: Obs
     presupposes=["resume.finished-run", "resume.error-does-not-poison"],
 )
 def test_future_cursor(future_cursor: Answer) -> None:
-    found = future_cursor.recording
-    expect(
-        found.status is not None and 400 <= found.status < 500,
-        expected=f"a refusal (4xx) of {future_cursor.cursor}, far ahead of the run",
-        actual=f"status {found.status}, {len(found.body)} bytes"
-        if found.head
-        else f"no answer ({found.end.kind})",
-        at=found.head or found,
-        recording=found,
-    )
+    expect_refused(future_cursor, f"{future_cursor.cursor}, far ahead of the run")
+
+
+@requirement(
+    "resume.expired-cursor",
+    MUST,
+    tier="resumable",
+    text="An expired cursor is told apart from `nothing new`.",
+    source="RFC 9110 15.5.11: 410; the dialect",
+    breaks=f"{RESUMERS}: they take half an answer for all of it",
+    hint="remember for a while that the run has been, and answer 410",
+    presupposes=["resume.exact-suffix", "resume.error-does-not-poison"],
+)
+def test_expired_cursor(expired_cursor: Answer) -> None:
+    expect_refused(expired_cursor, f"{expired_cursor.cursor}, whose run is no longer kept")
 
 
 @requirement(

@@ -38,6 +38,7 @@ SCENARIOS: Mapping[str, str] = {
     "echo": "a run that answers with `text` and nothing else",
     "long": "a run of some hundred events",
     "huge": "a run of at least 10,000 events",
+    "expired": "a run that is kept for `retention` seconds only",
     "fail": "a failure that the agent reports itself",
     "interrupt": "a run that waits for a person",
     "block": "a tool that blocks its worker",
@@ -138,6 +139,8 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
             planted = Scenario(secret="srv-app-7f3a9c")
         case "long":
             planted = Scenario(seconds=LONG)
+        case "expired":
+            planted = Scenario(retention=0.3)
         case "fail":
             planted = Scenario(retryable=True)
         case "echo":
@@ -172,6 +175,7 @@ def header_value(name: str, planted: Scenario) -> str:
         ("secret", "secret"),
         ("marker", "marker"),
         ("retryable", "retryable"),
+        ("retention", "retention"),
     ):
         value = getattr(planted, field)
         if value is not None:

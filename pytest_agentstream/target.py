@@ -47,6 +47,7 @@ class Scenario(_Declared):
     secret: str | None = None
     marker: str | None = None
     retryable: bool | None = None
+    retention: PositiveFloat | None = None
     deadline: PositiveFloat | None = None
 
 

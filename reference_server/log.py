@@ -61,8 +61,8 @@ class EventLog(Protocol):
     async def append(self, run: str, kind: str, payload: Mapping[str, Any]) -> Entry:
         """Store one event under the next number."""
 
-    async def close(self, run: str) -> None:
-        """Say that nothing follows; the retention starts."""
+    async def close(self, run: str, retention: float | None = None) -> None:
+        """Say that nothing follows; the retention starts, or a shorter one for this run."""
 
     async def state(self, run: str) -> RunState:
         """Return what is known of the run, an expired one too."""
@@ -143,15 +143,16 @@ class MemoryLog:
         record.wake()
         return entry
 
-    async def close(self, run: str) -> None:
+    async def close(self, run: str, retention: float | None = None) -> None:
         record = self._record(run)
         if record.closed:
             return
         record.closed = True
         record.wake()
         loop = asyncio.get_running_loop()
-        loop.call_later(self._retention, self._expire, run)
-        loop.call_later(self._retention * (1 + REMEMBERED), self._forget, run)
+        kept = self._retention if retention is None else min(retention, self._retention)
+        loop.call_later(kept, self._expire, run)
+        loop.call_later(kept + self._retention * REMEMBERED, self._forget, run)
 
     async def state(self, run: str) -> RunState:
         record = self._record(run)

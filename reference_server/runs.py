@@ -64,7 +64,7 @@ class Run:
             self.ended = True
             for event in last:
                 await self._store(event)
-            await self._log.close(self.id)
+            await self._log.close(self.id, self.scenario.values.get("retention"))
             return True
 
     def done(self, status: Status) -> Done:

@@ -205,6 +205,7 @@ SCENARIOS: dict[str, tuple[Agent, Mapping[str, Parameter]]] = {
             "secret": words("a secret place"),
         },
     ),
+    "expired": (complete, {"retention": seconds(0.3)}),
     "crash-first": (crash_first, {"secret": words("a secret place")}),
     "echo": (echo, {}),
     "long": (long, {"events": number(300, most=100_000), "seconds": seconds(0.0)}),

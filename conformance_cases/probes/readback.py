@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 MOST_CURSORS = 40
 """Of a longer run the first and the last cursors are read back, and others in between."""
 
+LONGEST_RETENTION = 30.0
+EXPIRY_GRACE = 0.5
+"""Seconds behind a retention after which a server has noticed that it is over."""
+
 MANY_EVENTS = 10_000
 SENT_WITHIN = 0.03
 AT_ONCE = 8
@@ -157,6 +161,26 @@ async def after_terminal(
         again = await client.resume(complete_run, last, same_request=True, **client.replaying)
         answers.append(Answer(last, again))
     return answers
+
+
+@probe(scenarios=["expired"])
+async def expired_cursor(client: Driver) -> Answer:
+    """A run that was kept for a short time only, asked for when that is over."""
+    run = await client.run("expired")
+    cursors = cursors_of(run)
+    retention = run.declared.retention
+    if retention is None:
+        raise NotTested(
+            "`expired` does not say for how long its run is kept",
+            "declare it: expired = { …, retention = 5 }",
+        )
+    if retention > LONGEST_RETENTION:
+        raise NotTested(
+            f"a retention of {retention:g} s is not waited for", "map a run that is kept shorter"
+        )
+    await anyio.sleep(retention * 1.5 + EXPIRY_GRACE)
+    middle = cursors[len(cursors) // 2].text
+    return Answer(middle, await client.resume(run, middle, **client.replaying))
 
 
 @dataclass(frozen=True)
