@@ -25,28 +25,23 @@ PROMISED = 0.010
 OURS = ("pytest_agentstream", "conformance_cases", "reference_server")
 WITHOUT = ("-p", "no:agentstream")
 OTHERS = ("anyio", "asyncio", "hypothesispytest", "randomly", "timeout", "xdist")
+WATCHED = "import sys, pytest; pytest.main(sys.argv[1:]); print(); print(*sys.modules)"
 VERSION = ("--version",)
 EMPTY = ("-q", "-p", "no:cacheprovider", "test_empty.py")
 
 
-def run(arguments: Sequence[str], folder: Path, *options: str) -> tuple[float, str]:
-    """Run pytest once in a folder; return its seconds and what it wrote to stderr."""
+def run(arguments: Sequence[str], folder: Path, program: Sequence[str] = ("-m", "pytest")) -> str:
+    """Run pytest once in a folder; return what it wrote to stdout."""
+    left_out = [f"-pno:{name}" for name in OTHERS]
+    command = [sys.executable, *program, *left_out, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=folder, text=True)
+    return done.stdout
+
+
+def seconds(arguments: Sequence[str], folder: Path) -> float:
     begin = time.perf_counter()
-    done = subprocess.run(
-        [
-            sys.executable,
-            *options,
-            "-m",
-            "pytest",
-            *(f"-pno:{name}" for name in OTHERS),
-            *arguments,
-        ],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-        text=True,
-    )
-    return time.perf_counter() - begin, done.stderr
+    run(arguments, folder)
+    return time.perf_counter() - begin
 
 
 def compare(arguments: Sequence[str], folder: Path) -> float:
@@ -55,8 +50,8 @@ def compare(arguments: Sequence[str], folder: Path) -> float:
     run([*WITHOUT, *arguments], folder)
     given, left_out = [], []
     for _ in range(ROUNDS):
-        given.append(run(arguments, folder)[0])
-        left_out.append(run([*WITHOUT, *arguments], folder)[0])
+        given.append(seconds(arguments, folder))
+        left_out.append(seconds([*WITHOUT, *arguments], folder))
     on, off = statistics.median(given), statistics.median(left_out)
     differences = [one - other for one, other in zip(given, left_out, strict=True)]
     print(
@@ -70,9 +65,7 @@ def compare(arguments: Sequence[str], folder: Path) -> float:
 
 def imported(arguments: Sequence[str], folder: Path) -> list[str]:
     """Return which modules of ours a run imports."""
-    uncaptured = ["-s", *arguments]  # pytest would keep what the interpreter writes to stderr
-    lines = run(uncaptured, folder, "-X", "importtime")[1].splitlines()
-    names = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    names = run(arguments, folder, ("-c", WATCHED)).splitlines()[-1].split()
     return sorted(name for name in names if name.partition(".")[0] in OURS)
 
 

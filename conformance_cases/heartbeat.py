@@ -332,6 +332,11 @@ def heartbeats_within(run: Observation, pause: Pause) -> int:
 )
 def test_survives_idle_cut(idle_cut: Observation, target: Target, dialect: Dialect) -> None:
     h = interval(target, dialect)
+    if idle_cut.outcome is not Outcome.SUCCESS and idle_cut.lag > 0:
+        # the proxy that cuts shares our loop: late itself, it cuts a good server
+        raise InDoubt(
+            f"a cut after {idle_cut.last.end.at:.2f} s, beside {idle_cut.lag:.3f} s of lag"
+        )
     expect(
         idle_cut.outcome is Outcome.SUCCESS,
         expected=f"the whole run through a proxy that cuts after {1.5 * h:g} s without a byte",

@@ -7,6 +7,7 @@ that was sent twice, and says when it had to make up an end.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ import anyio.to_thread
 from pytest_agentstream.cookies import Jar
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.reconnecting import GivenUp, Reconnecting, variables
-from pytest_agentstream.recorder import Recorder, no_lag
+from pytest_agentstream.recorder import Recorder, Room, no_lag
 from pytest_agentstream.recording import Recording, Run
 from pytest_agentstream.requesting import Requests, redirect, same_origin
 from pytest_agentstream.retrying import Backoff
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_agentstream.wire import Block
 
 MOST_REDIRECTS = 5
+SHORTEST = 0.001
 PATIENCE = 30.0
 """Seconds; a server that asks for a longer wait than this is not waited for."""
 
@@ -49,7 +51,8 @@ class Client:
 
     `seed` makes the waits between attempts repeatable; it is the target's by default. `lag` says by
     how many seconds the event loop was late since a time of `time.perf_counter`. `env` is the
-    environment for `{env:NAME}`.
+    environment for `{env:NAME}`. `room` bounds what all recordings together may take; once it is
+    full, every exchange ends with LIMIT.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Client:
         seed: int | None = None,
         lag: Callable[[float], float] = no_lag,
         env: Mapping[str, str] | None = None,
+        room: Room | None = None,
     ) -> None:
         self._target = target
         self._dialect = dialect
@@ -70,6 +74,7 @@ class Client:
         )
         self._seed = target.seed if seed is None else seed
         self._lag = lag
+        self.room = room or Room()
         self._requests = Requests(target, dialect.profile, os.environ if env is None else env)
 
     @property
@@ -113,8 +118,9 @@ class Client:
         A refused start is not tried again: the run then has that one exchange. `headers` replace
         those of the start request, None leaves one out. `on_block` may stop an exchange, and with
         it the run. Behind a terminal the client reads on for `watch` seconds. A server that asks
-        for a wait of more than `patience` seconds is given up. Each exchange is appended to `kept`
-        as it ends, also where the run is cancelled in it.
+        for a wait of more than `patience` seconds is given up, and so is a run that is not over
+        within the `end` of its time-outs, all its waits included. Each exchange is appended to
+        `kept` as it ends, also where the run is cancelled in it.
 
         Raises `SetupFailed`, `TemplateError`, `ForeignOrigin`, `UnsendableRequest`.
         """
@@ -127,6 +133,7 @@ class Client:
         request = self._requests.start(scenario, captured, headers)
         backoff = backoff or Backoff(Random(f"{self._seed} {name}"))
         reconnecting = Reconnecting(self._dialect, self._requests, backoff, patience)
+        limits, began = trip.timeouts, time.perf_counter()
         exchanges = [await self._exchange(request, trip)]
         while True:
             run = Run(name, control, tuple(exchanges), "", tuple(captured.items()))
@@ -141,7 +148,13 @@ class Client:
             step = reconnecting.next(run, events)
             if isinstance(step, GivenUp):
                 return replace(run, synthetic=step.why)
+            over = began + limits.end - step.wait
+            if time.perf_counter() >= over:
+                late = f"given up: the run is not over within {limits.end:g} s"
+                return replace(run, synthetic=f"{step.why}; {late}")
             await anyio.sleep(step.wait)
+            left = max(began + limits.end - time.perf_counter(), SHORTEST)
+            trip.timeouts = limits.model_copy(update={"end": round(left, 3)})
             try:
                 exchanges.append(await self._exchange(step.request, trip))
             except UnsendableRequest as error:  # by the cursor, which is the server's
@@ -252,12 +265,13 @@ class Client:
                 return replace(recording, notes=(*recording.notes, note))
             notes = (*notes, f"{recording.status} at {request.url}, followed")
             request = replace(request, url=further)
-        return await self._record(request, trip, notes)
+        note = f"not followed any more: {MOST_REDIRECTS} redirects in a row"
+        return await self._record(request, trip, (*notes, note))
 
     async def _record(
         self, request: Request, trip: _Trip, notes: tuple[str, ...] = ()
     ) -> Recording:
-        recorder = Recorder(lag_since=self._lag, notes=notes)
+        recorder = Recorder(room=self.room, lag_since=self._lag, notes=notes)
         try:
             return await self._transport.exchange(
                 request,

@@ -26,13 +26,17 @@ CAUSES: tuple[tuple[type[BaseException], EndKind], ...] = (
     (ssl.SSLError, EndKind.TLS),
 )
 
+TOO_LONG = "Receive buffer too long"
+
 H11: tuple[tuple[str, EndKind], ...] = (
     ("peer closed connection", EndKind.CUT),
     ("peer unexpectedly closed connection", EndKind.CUT),
     ("Server disconnected", EndKind.CUT),
-    ("Receive buffer too long", EndKind.LIMIT),
 )
 """What h11 and httpcore say of ends that have no exception of their own."""
+
+LONGEST_HEAD = "is longer than 100 KiB, or never ends"
+"""Of h11's limit on what it has not understood yet, which httpcore sets."""
 
 TROUBLES: dict[Trouble, EndKind] = {
     "connecting": EndKind.REFUSED,
@@ -56,14 +60,22 @@ def natural_end(method: str, head: Head) -> tuple[EndKind, str]:
     return EndKind.CLOSE_DELIMITED, "the connection was closed, the only delimiter of this body"
 
 
-def failed_end(error: Exception, trouble: Trouble) -> tuple[EndKind, str]:
-    """Say which end an error is, by what caused it, else by its words; and those words."""
+def failed_end(
+    error: Exception, trouble: Trouble, *, in_body: bool = False
+) -> tuple[EndKind, str]:
+    """Say which end an error is, by what caused it, else by its words; and those words.
+
+    `in_body` says that the head was seen.
+    """
     causes = list(_causes(error))
     for kind_of, kind in CAUSES:
         for cause in causes:
             if isinstance(cause, kind_of):
                 return kind, str(cause) or str(error) or type(cause).__name__
     words = str(error) or str(causes[-1]) or type(causes[-1]).__name__
+    if words.startswith(TOO_LONG):
+        what = "a chunk's first line, or the trailer," if in_body else "the response head"
+        return EndKind.LIMIT, f"{what} {LONGEST_HEAD}"
     for start, kind in H11:
         if words.startswith(start):
             return kind, words

@@ -6,6 +6,7 @@ its recording can be had at any moment, also of an exchange that was broken off.
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -35,23 +36,60 @@ def no_lag(start: float) -> float:
     return 0.0
 
 
+MOST_IN_ONE = 64 * 1024 * 1024
+MOST_TOGETHER = 192 * 1024 * 1024
+"""Bytes of memory that one recording, and all of a session together, may take."""
+
+CHUNK, BLOCK, NESTED = 100, 800, 64
+"""Bytes of memory that a chunk, a block with its event, and a value inside of one take at most."""
+
+SLICE = 64 * 1024
+"""Bytes that are decoded at once: a few of gzip may be very many, and each of them a block."""
+
+
+class Room:
+    """How much memory recordings may still take, in bytes: an estimate, and rather too high."""
+
+    def __init__(self, limit: int = MOST_TOGETHER) -> None:
+        self.limit = limit
+        self._left = limit
+
+    @property
+    def full(self) -> bool:
+        return self._left < 0
+
+    def take(self, size: int) -> None:
+        self._left -= size
+
+
+def _size_of(block: Block) -> int:
+    """The memory of a block, with the event that a dialect makes of it and its payload."""
+    if block.event is None:
+        return BLOCK + len(block.raw)
+    data = block.event.data
+    values = data.count("{") + data.count("[") + data.count(",")
+    return BLOCK + len(block.raw) + 2 * sys.getsizeof(data) + NESTED * values
+
+
 class Recorder:
     """Collect one exchange.
 
-    `max_body` is in bytes; `lag_since` says by how many seconds the event loop was late at worst
-    since a time of `time.perf_counter`. `notes` are kept with the recording.
+    `max_body` is in bytes; `room` is shared by the recordings of a session. `lag_since` says by how
+    many seconds the event loop was late at worst since a time of `time.perf_counter`. `notes` are
+    kept with the recording.
     """
 
     def __init__(
         self,
         *,
         max_body: int = MAX_BODY,
+        room: Room | None = None,
         lag_since: Callable[[float], float] = no_lag,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.request: Request | None = None
         self.head: Head | None = None
-        self.full = False
+        self.full = ""
         self._connected: float | None = None
         self._chunks: list[Chunk] = []
         self._blocks: list[Block] = []
@@ -61,6 +99,10 @@ class Recorder:
         self._lag = 0.0
         self._left = max_body
         self._max_body = max_body
+        self._own = Room(MOST_IN_ONE)
+        self._shared = room or Room()
+        self._decoded: list[Chunk] = []
+        self._received = 0
         self._decoder = Decoder()
         self._content = ContentDecoder("", limit=max_body)
         self._last = 0.0
@@ -99,21 +141,60 @@ class Recorder:
     def receive(self, data: bytes) -> list[Block]:
         """Take body bytes, which arrived now; return the blocks that they complete.
 
-        Behind `max_body` nothing is kept, and `full` is True.
+        Where they are more than may be kept, nothing more is, and `full` says why.
         """
         at = self.now()
         kept = data[: self._left]
         self._left -= len(kept)
-        self.full = len(kept) < len(data)
+        self._received += len(kept)
+        if len(kept) < len(data):
+            self.full = f"the body is longer than {self._max_body:,} bytes"
         if not kept:
             return []
         self._chunks.append(Chunk(at, kept))
+        self._take(CHUNK + 2 * len(kept))
         content = self._content.feed(kept)
+        if not self._content.coding:
+            blocks = self._decode(at, content)
+        else:
+            blocks = []
+            for start in range(0, len(content), SLICE):
+                piece = content[start : start + SLICE]
+                self._decoded.append(Chunk(at, piece))
+                self._take(CHUNK + 2 * len(piece))
+                blocks += self._decode(at, piece)
+                if self.full:
+                    break
+        if self._content.overflowed:
+            self.full = self.full or f"the decoded body is longer than {self._max_body:,} bytes"
+        return blocks
+
+    @property
+    def undecoded(self) -> str:
+        """That bytes came and nothing could be made of them so far, or an empty string."""
+        if not self._received or self._decoded or not self._content.coding:
+            return ""
+        return f"{self._received} bytes of {self._content.coding} came, and decode to nothing yet"
+
+    def _decode(self, at: float, content: bytes) -> list[Block]:
         self._last = at if content else self._last
         blocks = self._decoder.feed(content, at)
-        self.full = self.full or self._content.overflowed
         self._blocks += blocks
+        self._take(sum(map(_size_of, blocks)))
         return blocks
+
+    def _take(self, size: int) -> None:
+        self._own.take(size)
+        self._shared.take(size)
+        if self.full:
+            return
+        if self._own.full:
+            self.full = (
+                f"{len(self._blocks):,} blocks in {self._decoder.offset:,} bytes, "
+                f"{len(self._chunks):,} chunks, are more than the client keeps of one exchange"
+            )
+        elif self._shared.full:
+            self.full = "this session has recorded as much as the client keeps"
 
     def finish(self, kind: EndKind, detail: str = "", phase: Phase | None = None) -> None:
         """Take the end, which is now; a second one is ignored."""
@@ -137,6 +218,8 @@ class Recorder:
             lag=self._lag if self._end else self._lag_since(self._zero),
             notes=self._notes,
         )
+        if recording.coding:
+            recording.__dict__["_decoded"] = tuple(self._decoded), self._content.problem
         if self._end:
             # what was decoded on the way need not be decoded again
             self._blocks += self._decoder.finish(self._last)

@@ -12,7 +12,7 @@ from pytest_agentstream.wire import Block, decode
 
 Headers = tuple[tuple[str, str], ...]
 
-MAX_BODY = 64 * 1024 * 1024
+MAX_BODY = 16 * 1024 * 1024
 """Bytes of one body, encoded or decoded, that are kept."""
 
 

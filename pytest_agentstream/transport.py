@@ -176,7 +176,9 @@ class _Attempt:
                 self._failure = UnsendableRequest(f"the request can't be sent as HTTP: {error}")
                 self._recorder.finish(EndKind.STOPPED, str(self._failure))
             except httpx.TransportError as error:
-                self._recorder.finish(*failed_end(error, _trouble(error, self._in_tls)))
+                in_body = self._recorder.head is not None
+                trouble = _trouble(error, self._in_tls)
+                self._recorder.finish(*failed_end(error, trouble, in_body=in_body))
             except Exception as error:  # raised below, where it is not wrapped in a group
                 self._failure = error
                 self._recorder.finish(EndKind.STOPPED, f"our own error: {error!r}")
@@ -220,8 +222,8 @@ class _Attempt:
                 self._deadlines.watch(now + asked.seconds, asked.why)
                 self._changed.set()
         if self._recorder.full:
-            self._recorder.finish(EndKind.LIMIT, "the body is longer than the client keeps")
-        return self._recorder.full
+            self._recorder.finish(EndKind.LIMIT, self._recorder.full)
+        return bool(self._recorder.full)
 
     async def _guard(self, scope: anyio.CancelScope) -> None:
         """End the exchange when a wait is over."""
@@ -238,7 +240,8 @@ class _Attempt:
                 overdue = deadline
                 await anyio.sleep(GRACE)
             else:
-                self._recorder.finish(deadline.kind, deadline.detail, deadline.phase)
+                said = [deadline.detail, self._recorder.undecoded]
+                self._recorder.finish(deadline.kind, "; ".join(filter(None, said)), deadline.phase)
                 scope.cancel()
                 return
 

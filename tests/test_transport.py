@@ -146,7 +146,7 @@ ENDS = {
     "reset before the head": (reset_at_once, EndKind.RESET, "reset by peer", 0),
     "no HTTP": (no_http, EndKind.PROTOCOL, "illegal status line", 0),
     "bad chunk": (bad_chunk, EndKind.PROTOCOL, "illegal chunk header", 1),
-    "endless head": (endless_head, EndKind.LIMIT, "Receive buffer too long", 0),
+    "endless head": (endless_head, EndKind.LIMIT, "the response head is longer", 0),
 }
 
 

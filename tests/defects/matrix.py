@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from pytest_agentstream.cases import Case
     from pytest_agentstream.judging import CaseResult
 
-AT_ONCE = 5
+AT_ONCE = 6
 """Rows at a time: most of a row is waiting."""
 
-LOADS_AT_ONCE = 2
+LOADS_AT_ONCE = 3
 """Rows at a time that put load on their server: they need the processor, and it makes us late."""
 
 LOAD = frozenset({Consent.LOAD, Consent.ATTACK})
