@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 URL ?=
 ARGS ?=
+RUNS ?= 30
 
-.PHONY: help conformance test test-oldest lint defects benchmark clean
+.PHONY: help conformance test test-oldest lint defects steady benchmark clean
 
 help:
 	@echo "make conformance            judge the bundled reference server"
@@ -15,8 +16,9 @@ help:
 	@echo "make test                   run the project's own tests"
 	@echo "make test-oldest            the plugin's tests on the oldest supported pytest"
 	@echo "make defects                prove that every case bites"
+	@echo "make steady                 the same verdicts RUNS=30 times, with every core kept busy"
 	@echo "make lint                   ruff and mypy"
-	@echo "make benchmark              the decoder beside its peers"
+	@echo "make benchmark              the suite, the plugin switched off, the decoder and its peers"
 
 conformance: $(VENV)/.suite
 	$(BIN)/agentstream run $(or $(URL),--reference) $(ARGS)
@@ -33,10 +35,15 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 defects: $(VENV)/.suite
-	$(BIN)/python tests/defects/matrix.py $(ARGS)
+	$(BIN)/python -m tests.defects.matrix $(ARGS)
+
+steady: $(VENV)/.suite
+	$(BIN)/python -m tests.steady.steady --runs $(RUNS) $(ARGS)
 
 benchmark: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.suite
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.decoder
 
 clean:

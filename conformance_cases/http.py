@@ -319,6 +319,52 @@ def test_cors_on_refusals(cors: Cors) -> None:
         )
 
 
+CONNECTION_SPECIFIC = (
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "transfer-encoding",
+    "upgrade",
+)
+"""Header fields with a meaning for one HTTP/1.1 connection, as RFC 9113 8.2.2 lists them."""
+
+MALFORMED = "Connection-specific header field present"
+"""How the packages' HTTP/2, hyper-h2, begins when it refuses one of these."""
+
+
+@requirement(
+    "http.h2-no-connection-header",
+    MUST,
+    tier="core",
+    text="Over HTTP/2 there is no Connection header, nor another that is connection-specific.",
+    source="RFC 9113 8.2.2: a message that contains one MUST be treated as malformed",
+    breaks="Safari and every strict HTTP/2 client: the whole answer is a protocol error",
+    hint="leave Connection, Keep-Alive and Transfer-Encoding to the HTTP/1.1 server in front",
+)
+def test_h2_no_connection_header(h2_run: Observation) -> None:
+    answer = h2_run.first
+    end, head = answer.end, answer.head
+    wanted = "an HTTP/2 answer without connection-specific header fields"
+    expect(
+        not (end.kind is EndKind.PROTOCOL and end.detail.startswith(MALFORMED)),
+        expected=wanted,
+        actual=f"a malformed one ({end.detail})",
+        at=answer,
+    )
+    if head is None:
+        raise NotTested(f"the exchange over HTTP/2 has no response head ({end.kind}: {end.detail})")
+    if head.version != "HTTP/2":
+        raise NotApplicable(f"the answer is {head.version}")
+    found = [name for name in CONNECTION_SPECIFIC if head.value(name) is not None]
+    expect(
+        not found,
+        expected=wanted,
+        actual=", ".join(f"{name}: {head.value(name)}" for name in found),
+        at=head,
+        recording=answer,
+    )
+
+
 @requirement(
     "http.connection-reusable",
     SHOULD,

@@ -65,12 +65,13 @@ def breaks_of(run: Observation) -> str:
 
 
 def until_cut(run: Observation) -> Observation:
-    """The crashed run up to its first cut, where a later exchange succeeded: that is how it ended.
+    """The crashed run up to its first cut, unless a later exchange told of it: so it ended.
 
     A reconnect may have run the agent again, which neither excuses the crash nor denies it.
     """
+    told = run.outcome not in {None, Outcome.SUCCESS} or run.last.end.kind is EndKind.REFUSED
     for number, exchange in enumerate(run.exchanges[:-1], 1):
-        if exchange.end.kind in {EndKind.CUT, EndKind.RESET} and run.outcome is Outcome.SUCCESS:
+        if exchange.end.kind in {EndKind.CUT, EndKind.RESET} and not told:
             return replace(run, run=replace(run.run, exchanges=run.exchanges[:number]))
     return run
 
@@ -356,18 +357,19 @@ def test_nothing_lost_before_crash(crash_run: Observation) -> None:
     crash_run.needs_text()
     error = crash_run.errors[0] if crash_run.errors else None
     before = [
-        text
+        event
         for event in crash_run.events
         if error is None
         or event.exchange is not error.exchange
         or event.block.index < error.block.index
-        if (text := crash_run.text_of(event)) is not None
+        if crash_run.text_of(event) is not None
     ]
+    text = "".join(crash_run.text_of(event) or "" for event in before)
     expect(
-        marker in "".join(before),
-        expected=f"the marker {marker!r} before the error",
-        actual=f"text that ends in {''.join(before)[-40:]!r}",
-        at=error if error is not None else crash_run.last,
+        marker in text,
+        expected=f"the marker {marker!r} before the {'cut' if error is None else 'error'}",
+        actual=f"text that ends in {text[-40:]!r}",
+        at=(*before[-1:], error if error is not None else crash_run.last),
     )
 
 

@@ -159,6 +159,8 @@ class Driver:
             and not self._ledger.lose(self._asker, run)
         ):
             self._stop_if_gone()
+        if run.last.end.kind is EndKind.LIMIT:
+            self._stop_if_full()
         return run
 
     async def start(self, control: Control, *, joins: bool = False, **options: Any) -> Recording:
@@ -263,6 +265,20 @@ class Driver:
         async with self._client.keeping_alive() as client:
             yield self.over(client)
 
+    async def over_http2(self) -> Driver | None:
+        """Return a driver over HTTP/2, or None where the server does not choose that.
+
+        A TLS handshake is all that is sent. Raises `NotTested` where it fails.
+        """
+        self._stop_if_gone()
+        target = self._target
+        transport = HttpTransport(ca_file=target.ca_file, http2=True)
+        try:
+            chosen = await transport.negotiate(target.url, target.timeouts.connect)
+        except ConnectionError as error:
+            raise NotTested(f"whether the server speaks HTTP/2 is not known: {error}") from None
+        return self.over(self._client.over(transport)) if chosen == "h2" else None
+
     @property
     def replaying(self) -> dict[str, Any]:
         """Options for `resume` where a finished run is read back: it need be waited for less."""
@@ -313,6 +329,15 @@ class Driver:
     def _stop_if_gone(self) -> None:
         if self._ledger.gone:
             raise ServerGone(f"server gone: {self._ledger.gone}", "see its log for why it ended")
+        self._stop_if_full()
+
+    def _stop_if_full(self) -> None:
+        room = self._client.room
+        if room.full:
+            raise NotTested(
+                f"what was recorded takes {room.limit >> 20} MiB already, and no more is kept",
+                "map shorter scenarios, or select fewer cases: -k …",
+            )
 
 
 def _pause(recording: Recording, attempt: int) -> float:

@@ -52,14 +52,20 @@ def refusal_of(recording: Recording, events: int) -> Refusal | None:
         return _redirected(recording, head)
     if not 200 <= head.status < 300:
         return _REFUSED.get(head.status) or _refused_otherwise(head.status)
+    said = f"it answered {head.status}"
+    if recording.end.kind is EndKind.LIMIT:
+        return Refusal(f"{said} with more than can be judged: {recording.end.detail}", _SHORTER)
     if events:
         return None
-    said = f"it answered {head.status}"
     media = (head.value("content-type") or "no content type").split(";")[0].strip().lower()
     if media in {"text/html", "application/xhtml+xml"}:
         return Refusal(f"{said} with an HTML page, not a stream", _URL)
     if "json" in media:
         return Refusal(f"{said} with {media}, not a stream", _STREAMING)
+    if recording.end.kind is EndKind.TIMEOUT and recording.coding and not recording.body:
+        return Refusal(
+            f"{said} and sent nothing that can be decoded: {recording.end.detail}", _FLUSH
+        )
     if recording.end.kind is EndKind.TIMEOUT:
         return Refusal(f"{said} and then sent no event for {recording.end.at:.1f} s", _PATIENCE)
     if not recording.ended_cleanly:
@@ -176,6 +182,12 @@ _PATIENCE = (
 _SLOWER = (
     "nothing here: wait until the server takes runs again, then try\n--agentstream-concurrency 1"
 )
+_SHORTER = (
+    "a request whose answer is short and ends, for instance\n"
+    "[tool.agentstream.scenarios]\n"
+    'complete = { json = { message = "Say hello" } }'
+)
+_FLUSH = "nothing here: the server has to flush its compressor behind each event"
 _LOG = "nothing here: the server's own log says why it failed"
 
 _REFUSED = {
@@ -194,6 +206,12 @@ _REFUSED = {
 def _redirected(recording: Recording, head: Head) -> Refusal:
     """A redirect that was not followed: to another origin, or one that a POST does not survive."""
     location = head.value("location") or ""
+    if len(recording.notes) > 1:
+        return Refusal(
+            f"it redirects again and again, at last to {location} ({head.status}): "
+            f"{len(recording.notes) - 1} redirects were followed",
+            _URL,
+        )
     url = urljoin(recording.request.url, location)
     return Refusal(
         f"it redirects to {location} ({head.status}), where the suite does not follow",
@@ -228,6 +246,8 @@ def _unanswered(recording: Recording) -> Refusal:
             return Refusal(
                 f"it accepted the request and said nothing for {end.at:.1f} s", _PATIENCE
             )
+        case EndKind.LIMIT:
+            return Refusal(f"it answered without an end: {end.detail}", _URL)
         case EndKind.PROTOCOL:
             return Refusal("what it answered is not HTTP", _SCHEME)
         case EndKind.CUT | EndKind.RESET:

@@ -37,10 +37,10 @@ def no_lag(start: float) -> float:
 
 
 MOST_IN_ONE = 64 * 1024 * 1024
-MOST_TOGETHER = 192 * 1024 * 1024
+MOST_TOGETHER = 160 * 1024 * 1024
 """Bytes of memory that one recording, and all of a session together, may take."""
 
-CHUNK, BLOCK, NESTED = 100, 800, 64
+CHUNK, BLOCK, NESTED = 400, 800, 64
 """Bytes of memory that a chunk, a block with its event, and a value inside of one take at most."""
 
 SLICE = 64 * 1024

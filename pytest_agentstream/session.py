@@ -14,6 +14,7 @@ from pytest_agentstream.judging import Judge, planned
 from pytest_agentstream.lag import LagMeter
 from pytest_agentstream.ledger import Ledger
 from pytest_agentstream.probing import Consent, Probe
+from pytest_agentstream.recorder import Room
 from pytest_agentstream.redaction import Redactor
 from pytest_agentstream.scheduling import Scheduler
 from pytest_agentstream.setting_up import SetupFailed
@@ -66,6 +67,7 @@ class Session:
         self.detected = self.target.dialect is None
         self.scheduler = Scheduler(self, concurrency=self.target.concurrency)
         self.lag = LagMeter()
+        self.room = Room()
         self._dialect: Dialect | None = None
         self._judge: Judge | None = None
         self._first: Observation | None = None
@@ -178,7 +180,7 @@ class Session:
     # -- inside ----------------------------------------------------------------------------
 
     def _client(self, dialect: Dialect) -> Client:
-        return Client(self.target, dialect, lag=self.lag.since)
+        return Client(self.target, dialect, lag=self.lag.since, room=self.room)
 
     def driver(self, asker: str) -> Driver:
         client = self._client(self.dialect)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx
+from anyio.streams.tls import TLSAttribute
 
 from pytest_agentstream.deadlines import Deadline, Deadlines
 from pytest_agentstream.endings import failed_end, natural_end
@@ -68,9 +69,10 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Exchanges over HTTP/1.1.
+    """Exchanges over HTTP/1.1, or HTTP/2.
 
-    `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that the environment
+    With `http2` a server that chooses it in the TLS handshake is spoken to in HTTP/2; that needs
+    the package h2. `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that the environment
     names. With `via`, a host and a port, connections are made there without TLS, while requests and
     recordings keep their URL and Host. Raises ValueError where `ca_file` can't be used.
     """
@@ -81,9 +83,11 @@ class HttpTransport:
         ca_file: str | None = None,
         trust_env: bool = False,
         via: tuple[str, int] | None = None,
+        http2: bool = False,
     ) -> None:
         self._trust_env = trust_env
         self._via = via
+        self._http2 = http2
         self._tls: ssl.SSLContext | None = None
         self._kept: httpx.AsyncHTTPTransport | None = None
         if ca_file is not None:
@@ -95,7 +99,7 @@ class HttpTransport:
 
         A recording over a reused connection has `connected` None.
         """
-        kept = HttpTransport(trust_env=self._trust_env, via=self._via)
+        kept = HttpTransport(trust_env=self._trust_env, via=self._via, http2=self._http2)
         kept._tls = self._tls
         kept._kept = self._open(url)
         try:
@@ -128,10 +132,35 @@ class HttpTransport:
             jar.take(url, recorder.head.headers)
         return recorder.recording
 
+    async def negotiate(self, url: str, seconds: float) -> str | None:
+        """Return the protocol that the server of an https URL chooses from h2 and http/1.1.
+
+        A TLS handshake is all that is sent (RFC 7301), within `seconds`. None where the server
+        chooses nothing. Raises ConnectionError where the handshake fails.
+        """
+        parts = urlsplit(url)
+        tls = self._tls or httpx.create_ssl_context(trust_env=False)
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        try:
+            with anyio.fail_after(seconds):
+                stream = await anyio.connect_tcp(
+                    parts.hostname or "",
+                    parts.port or DEFAULT_PORTS["https"],
+                    ssl_context=tls,
+                    tls_standard_compatible=False,
+                )
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+            raise ConnectionError(f"the TLS handshake failed: {error!r}") from error
+        chosen = stream.extra(TLSAttribute.alpn_protocol)
+        with anyio.move_on_after(LONGEST_CLOSE, shield=True):
+            await stream.aclose()
+        return chosen
+
     def _open(self, url: str) -> httpx.AsyncHTTPTransport:
         if urlsplit(url).scheme == "https" and self._tls is None:
             self._tls = httpx.create_ssl_context(trust_env=False)
         return httpx.AsyncHTTPTransport(
+            http2=self._http2,
             verify=self._tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             trust_env=False,
             limits=httpx.Limits(max_connections=1),
@@ -160,6 +189,7 @@ class _Attempt:
         self._changed = anyio.Event()
         self._on_block = on_block
         self._in_tls = False
+        self._asked_http2 = False
         self._failure: Exception | None = None
 
     async def carry_out(self) -> None:
@@ -172,19 +202,25 @@ class _Attempt:
             group.start_soon(self._guard, group.cancel_scope)
             try:
                 await self._talk()
-            except httpx.LocalProtocolError as error:
-                self._failure = UnsendableRequest(f"the request can't be sent as HTTP: {error}")
-                self._recorder.finish(EndKind.STOPPED, str(self._failure))
-            except httpx.TransportError as error:
-                in_body = self._recorder.head is not None
-                trouble = _trouble(error, self._in_tls)
-                self._recorder.finish(*failed_end(error, trouble, in_body=in_body))
-            except Exception as error:  # raised below, where it is not wrapped in a group
-                self._failure = error
-                self._recorder.finish(EndKind.STOPPED, f"our own error: {error!r}")
+            except Exception as error:
+                self._fail(error)
             group.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
+
+    def _fail(self, error: Exception) -> None:
+        if self._asked_http2 and _is_of_h2(error):
+            self._recorder.finish(EndKind.PROTOCOL, str(error))
+        elif isinstance(error, httpx.LocalProtocolError):
+            self._failure = UnsendableRequest(f"the request can't be sent as HTTP: {error}")
+            self._recorder.finish(EndKind.STOPPED, str(self._failure))
+        elif isinstance(error, httpx.TransportError):
+            in_body = self._recorder.head is not None
+            trouble = _trouble(error, self._in_tls)
+            self._recorder.finish(*failed_end(error, trouble, in_body=in_body))
+        else:  # raised where it is not wrapped in a group
+            self._failure = error
+            self._recorder.finish(EndKind.STOPPED, f"our own error: {error!r}")
 
     async def _talk(self) -> None:
         response = await self._http.handle_async_request(self._request)
@@ -256,6 +292,8 @@ class _Attempt:
                 self._recorder.connect()
             self._deadlines.connected(self._recorder.now())
             self._changed.set()
+        elif name == "http2.send_request_headers.complete":
+            self._asked_http2 = True
 
 
 async def _close(http: httpx.AsyncHTTPTransport, *streams: Any) -> None:
@@ -304,6 +342,13 @@ def _trouble(error: httpx.TransportError, in_tls: bool) -> Trouble:
     if isinstance(error, httpx.NetworkError):
         return "network"
     return "protocol" if isinstance(error, httpx.RemoteProtocolError) else "other"
+
+
+def _is_of_h2(error: Exception) -> bool:
+    # once the request is out, h2 objects to what it receives; in a head httpcore calls that a
+    # local error, in a body it lets it through
+    local = isinstance(error, httpx.LocalProtocolError)
+    return local or type(error).__module__ == "h2.exceptions"
 
 
 def _trusting(ca_file: str) -> ssl.SSLContext:

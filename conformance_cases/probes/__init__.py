@@ -14,6 +14,7 @@ from conformance_cases.probes.cuts import (
     many_cuts,
     witnessed,
 )
+from conformance_cases.probes.h2 import h2_run
 from conformance_cases.probes.readback import (
     after_terminal,
     beside_replay,
@@ -84,6 +85,7 @@ __all__ = [
     "future_cursor",
     "good_runs",
     "gzip_run",
+    "h2_run",
     "header_and_query",
     "idle_cut",
     "interrupt_run",

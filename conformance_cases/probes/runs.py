@@ -122,7 +122,7 @@ async def survivor_run(client: Driver) -> Observation:
 
     async def crash_beside() -> None:
         await under_way.wait()
-        await client.run("crash")
+        await client.run("crash", reconnect=False)
 
     for scenario in ("silence", "crash"):
         client.control(scenario)

@@ -65,7 +65,7 @@ async def native(
 
 async def agent(mode: str, start: int, text: str, seconds: float) -> AsyncIterator[tuple[int, str]]:
     """Say the words of the mode from number `start` on; a mode is the same words each time."""
-    words = [f"word{number} " for number in range(300 if mode == "long" else 8)]
+    words = [f"word{number} " for number in range(100 if mode == "long" else 8)]
     if mode == "echo":
         words = [text[at : at + 8] for at in range(0, len(text), 8)]
     if mode == "crash-first":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.wire.grammar import BOM
@@ -10,6 +11,9 @@ from pytest_agentstream.wire.utf8 import ill_formed
 
 if TYPE_CHECKING:
     from pytest_agentstream.wire.event import Event
+
+
+MOST_INVALID = 1000
 
 
 class Block:
@@ -106,5 +110,9 @@ class Block:
 
     @property
     def invalid_utf8(self) -> tuple[int, ...]:
-        """Offsets in the body at which bytes are not UTF-8: one for each U+FFFD in the text."""
-        return tuple(ill_formed(self.raw, self.start, cut=self.truncated))
+        """Offsets in the body at which bytes are not UTF-8: one for each U+FFFD in the text.
+
+        The first `MOST_INVALID` of them, where there are more.
+        """
+        wrong = ill_formed(self.raw, self.start, cut=self.truncated)
+        return tuple(islice(wrong, MOST_INVALID))

@@ -10,11 +10,13 @@ import queue
 import shutil
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -143,6 +145,14 @@ def run_suite(folder: Path, url: str, report: Path, *options: str) -> tuple[int,
     return done.returncode, done.stdout + done.stderr
 
 
+def start_path(example: str, config: str | None) -> str:
+    """The path of the endpoint that the example's configuration names; `/chat` without one."""
+    if config is None:
+        return "/chat"
+    settings = tomllib.loads((EXAMPLES / example / config).read_text(encoding="utf-8"))
+    return urlsplit(str(settings["tool"]["agentstream"]["url"])).path
+
+
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str | None], Judged]:
     """Judge an example with one of its configuration files, or with none; each only once."""
@@ -155,7 +165,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str | Non
             report = folder / "report.json"
             options = ["--config", config] if config else []
             with serving(example) as (origin, log):
-                code, output = run_suite(here, f"{origin}/chat", report, *options)
+                url = origin + start_path(example, config)
+                code, output = run_suite(here, url, report, *options)
             results = json.loads(report.read_text())["results"] if report.exists() else []
             by_slug = {result["slug"]: result for result in results}
             known[example, config] = Judged(code, output, by_slug, "".join(log))

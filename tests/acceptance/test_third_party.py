@@ -28,7 +28,25 @@ CASES = (
         id="agent-event-stream-forget-done",
     ),
     pytest.param("plain-fastapi", "agentstream.toml", ["verdicts.toml"], id="plain-fastapi"),
+    pytest.param(
+        "sse-generic",
+        "agentstream-sse-starlette.toml",
+        ["verdicts.toml", "verdicts-sse-starlette.toml"],
+        id="sse-starlette",
+    ),
+    pytest.param(
+        "sse-generic",
+        "agentstream-fastapi-sse.toml",
+        ["verdicts.toml", "verdicts-fastapi-sse.toml"],
+        id="fastapi-sse",
+    ),
 )
+CRASHES = {
+    "agentstream-sse-starlette.toml": ("GET /sse/crash", r"data: word2 \\r\\n"),
+    "agentstream-fastapi-sse.toml": ("GET /native/crash", r'data: \{"text": "word1 "\}'),
+}
+"""The request that crashes, and the last event before the cut, as findings show them."""
+
 RED = {"failed", "control broken", "error"}
 
 
@@ -99,9 +117,10 @@ def test_crash_is_shown_once_with_its_bytes(
     del files
     found = judged(example, config)
     finding = section(found.output, "terminal.on-crash")
-    assert re.search(r'< .*data: \{"(text|content)": .*\(bytes \d+-\d+\)', finding), finding
+    request, last = CRASHES.get(config, ('{"message": "crash', r'data: \{"(text|content)": '))
+    assert re.search(rf"< .*{last}.*\(bytes \d+-\d+\)", finding), finding
     assert re.search(r"! \d+\.\d+ s  \(the body was cut: ", finding), finding
-    assert '{"message": "crash' in finding, finding
+    assert request in finding, finding
     assert "Also         http.terminated-body" in finding, finding
     assert found.results["http.terminated-body"]["verdict"] == "met"
     caused = [
@@ -126,19 +145,52 @@ def test_forgotten_terminal_is_shown_with_its_bytes(judged: Judge) -> None:
     assert "agent-stream's client" in finding, finding
 
 
-def test_planted_secret_is_in_the_log_alone(judged: Judge) -> None:
+@pytest.mark.parametrize(
+    ("example", "config"),
+    [
+        ("agent-event-stream", "agentstream.toml"),
+        ("sse-generic", "agentstream-sse-starlette.toml"),
+        ("sse-generic", "agentstream-fastapi-sse.toml"),
+    ],
+)
+def test_planted_secret_is_in_the_log_alone(judged: Judge, example: str, config: str) -> None:
     """The exception with the planted secret was really raised: the server's own log has it."""
-    found = judged("agent-event-stream", "agentstream.toml")
+    found = judged(example, config)
     assert "boom mid-stream: secret-path=/srv/app" in found.log
     assert "boom before the first event: secret-path=/srv/app" in found.log
 
 
-@pytest.mark.parametrize("example", ["agent-event-stream", "plain-fastapi"])
-def test_without_configuration(judged: Judge, example: str) -> None:
-    """A URL alone is enough: the dialect is detected, nothing is red, crashes are not tested."""
+def test_pings_as_blocks_are_shown_with_what_a_client_sees(judged: Judge) -> None:
+    """A ping that is a block of its own is shown as what it is to a popular decoder: an event."""
+    for config in ("agentstream-sse-starlette.toml", "agentstream-fastapi-sse.toml"):
+        warned = judged("sse-generic", config).results["framing.client-agreement"]
+        assert warned["expected"].startswith("the specification has 9 events"), warned
+        assert "sees 13 events" in warned["actual"], warned
+
+
+def test_lost_event_is_shown_by_its_last_neighbour(judged: Judge) -> None:
+    """Only where an event is lost before a crash that is found, with the last one that came."""
+    slug = "terminal.nothing-lost-before-crash"
+    whole = judged("sse-generic", "agentstream-sse-starlette.toml")
+    assert section(whole.output, slug) == ""
+    finding = section(judged("sse-generic", "agentstream-fastapi-sse.toml").output, slug)
+    assert "the marker 'word2' before the" in finding, finding
+    assert re.search(r'< .*data: \{"text": "word1 "\}.*\(bytes \d+-\d+\)', finding), finding
+    assert re.search(r"! \d+\.\d+ s  \(the body was cut: ", finding), finding
+
+
+@pytest.mark.parametrize(
+    ("example", "dialect", "red"),
+    [
+        ("agent-event-stream", "agent-event-stream", []),
+        ("plain-fastapi", "generic-data", ["retry.before-stream-is-http"]),
+    ],
+)
+def test_without_configuration(judged: Judge, example: str, dialect: str, red: list[str]) -> None:
+    """A URL alone is enough: the dialect is detected, and what needs a control is not tested."""
     found = judged(example, None)
-    dialect = {"plain-fastapi": "generic-data"}.get(example, example)
-    assert found.code == 0, found.output
+    assert [slug for slug, one in found.results.items() if one["verdict"] in RED] == red
+    assert found.code == bool(red), found.output
     assert f"dialect {dialect} (detected)" in found.output
     assert found.results["terminal.on-crash"]["verdict"] == "not tested"
     assert "[tool.agentstream.scenarios] crash = { json = " in found.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.defects.subjects import Subject, good, wrong
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GOOD = good()[1]
+GOOD = next(one for one in good() if one.dialect == "generic-data")
 KILLED = next(one for one in wrong() if one.name == "status-202")
 
 
@@ -33,14 +34,15 @@ def test_rows_that_prove_what_they_should(capsys: pytest.CaptureFixture[str]) ->
 def test_rows_that_prove_nothing_or_too_much(capsys: pytest.CaptureFixture[str]) -> None:
     """A defect that survives, one that breaks more, and one that cannot start make exit code 1."""
     survivor = Subject("survivor", GOOD.arguments, GOOD.dialect, "http.status-200")
-    clumsy = Subject("clumsy", KILLED.arguments, KILLED.dialect)
+    two = ("--defect", "cacheable", "--defect", "proxy-buffering")
+    clumsy = Subject("clumsy", two, "native", "http.no-store")
     unknown = Subject("unknown", ("--defect", "unheard-of"), "native")
 
     assert verdict_on(judge_all([survivor, clumsy, unknown])) == 1
 
     said = capsys.readouterr().out
     assert "SURVIVED: http.status-200 is met" in said
-    assert "COLLATERAL: http.status-200 (failed: " in said
+    assert "COLLATERAL: http.no-proxy-buffering (warned: " in said
     assert "BROKE: NotStarted(" in said
     assert "problems: survivor, clumsy, unknown" in said
 

@@ -26,7 +26,7 @@ heartbeat = 0.2
 control_header = true
 timeouts = { connect = 1, head = 1, first_event = 1, silence = 1, end = 3 }
 """
-HANGS = 25.0
+HANGS = 60.0
 """Seconds after which a run that should have ended long ago is killed."""
 
 MAIN = "import sys; from pytest_agentstream.cli import main; sys.exit(main())"

@@ -47,7 +47,7 @@ REPORT = Path("build/steady.json")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A verdict that is not the one of the quiet run; `why` is what the judge says of it."""
+    """A verdict that is not the one of the quiet run; `why` is the judge's word."""
 
     slug: str
     quiet: str
@@ -88,7 +88,12 @@ def differences(
     """The verdicts that differ, what is merely blocked by one of them left out."""
     changed = {slug for slug in quiet if found[slug].verdict is not quiet[slug].verdict}
     return tuple(
-        Difference(slug, str(quiet[slug].verdict), str(found[slug].verdict), _why(found[slug]))
+        Difference(
+            slug,
+            str(quiet[slug].verdict),
+            str(found[slug].verdict),
+            _why(found[slug]) or f"before: {_why(quiet[slug])}",
+        )
         for slug in sorted(changed)
         if not changed & {found[slug].blocked_by, quiet[slug].blocked_by}
     )
