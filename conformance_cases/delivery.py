@@ -88,6 +88,15 @@ def expect_spread(run: Observation) -> None:
     longest, around = longest_gap(events)
     if abs(longest - pause / 2) <= run.lag:
         raise InDoubt(f"a gap of {longest:.3f} s between events where {pause:g} s are planted")
+    gaps = [two.at - one.at for one, two in pairwise(events)]
+    heaped = sum(gap < pause / 10 for gap in gaps)
+    spread = lasted >= len(events) * pause / 2  # so slow a run has no reason for heaps
+    expect(
+        not spread or heaped * 2 <= len(gaps) + 1,
+        expected=f"events that arrive one by one, with pauses of {pause:g} s",
+        actual=f"{heaped + 1} of {len(events)} events in heaps, over {lasted:.3f} s",
+        at=around,
+    )
     expect(
         longest >= pause / 2,
         expected=f"pauses of {pause:g} s between events as they arrive",

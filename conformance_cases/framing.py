@@ -28,11 +28,18 @@ NAMED = {b"\n": "LF", b"\r\n": "CRLF", b"\r": "CR"}
 
 
 def streams(runs: list[Observation]) -> Iterator[Recording]:
-    """Every exchange that answered with a stream."""
+    """Every exchange that was answered with a stream; an error page is none.
+
+    A wrong content type on a 2xx is what `http.content-type` is about.
+    """
     for run in runs:
         for exchange in run.exchanges:
-            if exchange.head is not None and exchange.blocks:
+            if is_answered(exchange) and exchange.blocks:
                 yield exchange
+
+
+def is_answered(exchange: Recording) -> bool:
+    return exchange.head is not None and 200 <= exchange.head.status < 300
 
 
 def blocks(runs: list[Observation]) -> Iterator[tuple[Recording, Block]]:

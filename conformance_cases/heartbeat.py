@@ -73,10 +73,17 @@ def pauses(run: Observation) -> list[Pause]:
 
 
 def arrivals(pause: Pause) -> list[float]:
-    """When anything at all arrived within a pause, its edges included; the head counts."""
-    head = [pause.exchange.head.at] if pause.exchange.head else []
-    times = [*head, *(chunk.at for chunk in pause.exchange.chunks)]
-    inside = [at for at in times if pause.start < at < pause.end]
+    """When anything at all arrived within a pause, its edges included; the head counts.
+
+    The first bytes of the event that ends the pause are none of it, comments before them are.
+    """
+    exchange = pause.exchange
+    ending = next((b for b in exchange.blocks if b.event and b.at == pause.end), None)
+    fields = [line for line in ending.lines if line.kind == "field"] if ending else []
+    edge = exchange.arrival(fields[0].start) if fields else pause.end
+    head = [exchange.head.at] if exchange.head else []
+    times = [*head, *(chunk.at for chunk in exchange.chunks)]
+    inside = [at for at in times if pause.start < at < edge]
     return [pause.start, *inside, pause.end]
 
 

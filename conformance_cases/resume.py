@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_agentstream.cases import requirement
 from pytest_agentstream.dialects.reading import Role
@@ -51,6 +51,17 @@ def same_place(one: Event, other: Event) -> bool:
     if one.cursor is not None or other.cursor is not None:
         return one.cursor == other.cursor
     return (one.type, one.payload, one.sentinel) == (other.type, other.payload, other.sentinel)
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same: objects have no order, and 1 is 1.0 (RFC 8259 4, 6)."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other) or (one != one and other != other)  # NaN is not itself
 
 
 def named(event: Event) -> str:
@@ -181,7 +192,7 @@ def test_same_events(readback: ReadBack) -> None:
         pairs = zip(sent_after(readback.first, cursor), came(readback.first, answer), strict=False)
         for first, again in pairs:
             expect(
-                (first.type, repr(first.payload)) == (again.type, repr(again.payload)),
+                first.type == again.type and same_json(first.payload, again.payload),
                 expected=f"{first.type} {first.payload!r}"[:200],
                 actual=f"{again.type} {again.payload!r}"[:200],
                 at=(first, again),

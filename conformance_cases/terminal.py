@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_agentstream.cases import requirement, sample
+from pytest_agentstream.dialects.payload import parse_json
 from pytest_agentstream.dialects.reading import Outcome, Role
 from pytest_agentstream.recording import EndKind
 from pytest_agentstream.requirements import MUST, SHOULD
@@ -20,6 +21,8 @@ from pytest_agentstream.verdicts import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.observing import Observation
@@ -128,6 +131,13 @@ def test_exactly_one(all_runs: list[Observation]) -> None:
         )
     for run in all_runs:
         if run.scenario in GOOD:
+            if is_http_error(run):
+                raise ControlBroken(
+                    run.scenario,
+                    expected="a stream",
+                    actual=f"a refusal: status {run.first.status}",
+                    recording=run.first,
+                )
             expect(
                 run.terminals,
                 expected="one terminal",
@@ -305,6 +315,11 @@ def _says_why(run: Observation) -> bool:
     presupposes=["terminal.crash-is-not-success"],
 )
 def test_on_crash(crash_run: Observation) -> None:
+    if is_http_error(crash_run):
+        raise NotTested(
+            "the crash came before the stream began, and was an HTTP error",
+            "map a `crash` that comes after some text",
+        )
     expect_failure_said(crash_run)
 
 
@@ -333,7 +348,8 @@ def test_on_crash_before_first(crash_first_run: Observation) -> None:
 )
 def test_base_exceptions(crash_cancelled_run: Observation, crash_exit_run: Observation) -> None:
     for run in (crash_cancelled_run, crash_exit_run):
-        expect_failure_said(run)
+        if not is_http_error(run):
+            expect_failure_said(run)
 
 
 @requirement(
@@ -390,9 +406,9 @@ def test_no_internals(all_runs: list[Observation]) -> None:
             'declare it: crash = { …, secret = "srv/app" }',
         )
     for run in planted:
-        secret = (run.declared.secret or "").encode()
+        secret = run.declared.secret or ""
         for exchange in run.exchanges:
-            at = exchange.body.find(secret)
+            at = exchange.body.find(secret.encode())
             expect(
                 at < 0,
                 expected="no text of the exception",
@@ -400,6 +416,25 @@ def test_no_internals(all_runs: list[Observation]) -> None:
                 at=_block_at(exchange, at),
                 recording=exchange,
             )
+            expect(
+                not any(secret in text for text in decoded(exchange)),
+                expected="no text of the exception",
+                actual="the planted secret, once headers and JSON are decoded",
+                at=exchange,
+            )
+        for event in run.events:
+            expect(
+                not any(secret in text for text in leaves(event.payload)),
+                expected="no text of the exception",
+                actual="the planted secret, once the JSON is decoded",
+                at=event,
+            )
+        expect(
+            secret not in run.text,
+            expected="no text of the exception",
+            actual="the planted secret, in the text of several events",
+            at=run.last,
+        )
     if all(run.outcome is Outcome.SUCCESS and not run.errors for run in planted):
         raise NotTested(
             "no run that was to crash shows a failure, so no exception's text could have leaked",
@@ -407,9 +442,31 @@ def test_no_internals(all_runs: list[Observation]) -> None:
         )
 
 
+def leaves(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    for part in value if isinstance(value, list | dict) else ():
+        yield from leaves(part)
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from leaves(part)
+
+
+def decoded(exchange: Recording) -> Iterator[str]:
+    """The texts of an answer beside its events: header values, and the JSON of a refusal."""
+    if exchange.head is not None:
+        yield from (value for _, value in exchange.head.headers)
+    if not exchange.is_stream:
+        yield from leaves(parse_json(exchange.body[:REFUSAL].decode("utf-8", "replace")).value)
+
+
 def _block_at(exchange: Recording, offset: int):  # type: ignore[no-untyped-def]
     return next((b for b in exchange.blocks if b.start <= offset < b.end), exchange)
 
+
+REFUSAL = 65536
+"""Bytes of a refusal that are read."""
 
 STACK = re.compile(
     r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+"

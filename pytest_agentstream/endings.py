@@ -60,9 +60,7 @@ def natural_end(method: str, head: Head) -> tuple[EndKind, str]:
     return EndKind.CLOSE_DELIMITED, "the connection was closed, the only delimiter of this body"
 
 
-def failed_end(
-    error: Exception, trouble: Trouble, *, in_body: bool = False
-) -> tuple[EndKind, str]:
+def failed_end(error: Exception, trouble: Trouble, *, in_body: bool = False) -> tuple[EndKind, str]:
     """Say which end an error is, by what caused it, else by its words; and those words.
 
     `in_body` says that the head was seen.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_agentstream.evidence import fit, show
@@ -141,7 +141,7 @@ class Judge:
             return self._make(case, Verdict.NOT_APPLICABLE, reason=why)
         blocker = self._blocker(case)
         if blocker is not None:
-            return blocker
+            return self._unless_worse(case, blocker)
         try:
             return self._attempt(case)
         except InDoubt as doubt:
@@ -155,6 +155,20 @@ class Judge:
         except ProbeError as error:
             reason = f"in doubt ({first}), and it could not be probed again: {error}"
         return self._make(case, Verdict.ERROR, reason=reason)
+
+    def _unless_worse(self, case: Case, blocker: CaseResult) -> CaseResult:
+        """The block, unless a MUST fails behind a root that is a mere warning: that must be red."""
+        root = self._known.get(blocker.blocked_by)
+        level = self.dialect.level_of(case.slug, case.requirement.level)
+        if root is None or root.verdict is not Verdict.WARNED or level is not Level.MUST:
+            return blocker
+        try:
+            own = self._attempt(case)
+        except InDoubt:
+            return blocker
+        if own.verdict is not Verdict.FAILED:
+            return blocker
+        return replace(own, also=(*own.also, f"{root.slug}, which this presupposes, is warned"))
 
     def _attempt(self, case: Case) -> CaseResult:
         """The result of one look at what the probes have; raises `InDoubt`."""

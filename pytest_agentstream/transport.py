@@ -20,6 +20,7 @@ from pytest_agentstream.deadlines import Deadline, Deadlines
 from pytest_agentstream.endings import failed_end, natural_end
 from pytest_agentstream.recorder import Recorder
 from pytest_agentstream.recording import EndKind, Request
+from pytest_agentstream.requesting import DEFAULT_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -72,9 +73,10 @@ class HttpTransport:
     """Exchanges over HTTP/1.1, or HTTP/2.
 
     With `http2` a server that chooses it in the TLS handshake is spoken to in HTTP/2; that needs
-    the package h2. `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that the environment
-    names. With `via`, a host and a port, connections are made there without TLS, while requests and
-    recordings keep their URL and Host. Raises ValueError where `ca_file` can't be used.
+    the package h2. `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that
+    the environment names. With `via`, a host and a port, connections are made there without TLS,
+    while requests and recordings keep their URL and Host. Raises ValueError where `ca_file` can't
+    be used.
     """
 
     def __init__(
@@ -345,8 +347,8 @@ def _trouble(error: httpx.TransportError, in_tls: bool) -> Trouble:
 
 
 def _is_of_h2(error: Exception) -> bool:
-    # once the request is out, h2 objects to what it receives; in a head httpcore calls that a
-    # local error, in a body it lets it through
+    # once the request is out, h2 objects to what it receives; before a head httpcore calls that
+    # a local error, in a body it lets it through
     local = isinstance(error, httpx.LocalProtocolError)
     return local or type(error).__module__ == "h2.exceptions"
 

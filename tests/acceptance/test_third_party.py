@@ -165,7 +165,7 @@ def test_pings_as_blocks_are_shown_with_what_a_client_sees(judged: Judge) -> Non
     for config in ("agentstream-sse-starlette.toml", "agentstream-fastapi-sse.toml"):
         warned = judged("sse-generic", config).results["framing.client-agreement"]
         assert warned["expected"].startswith("the specification has 9 events"), warned
-        assert "sees 13 events" in warned["actual"], warned
+        assert re.search(r"sees 1[1-4] events; number 5 is \('message', ''\)", warned["actual"])
 
 
 def test_lost_event_is_shown_by_its_last_neighbour(judged: Judge) -> None:

@@ -20,13 +20,13 @@ from pytest_agentstream.target import Scenario, Target, Timeouts
 from pytest_agentstream.transport import HttpTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.faults import Fault
     from pytest_agentstream.recording import Recording, Run
 
-    Beside = Callable[["FaultProxy", "NotedBackoff"], Awaitable[None]]
+    Beside = Callable[["FaultProxy", "NotedBackoff"], Coroutine[Any, Any, None]]
 
 PATIENCE = 30.0
 """Seconds that one journey may take, on a machine that is busy."""

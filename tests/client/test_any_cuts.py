@@ -57,7 +57,7 @@ CUTS = st.one_of(
 def test_nothing_is_lost_or_comes_twice(
     travel: Travel, hurried: str, scenario: str, prompt: str, cuts: list[Cut], seed: int
 ) -> None:
-    """A run that is cut anywhere shows exactly the events that it has when it is read back whole."""
+    """A run that is cut anywhere shows exactly the events that it has when read back whole."""
     seen = travel(
         *([cut] for cut in cuts),
         url=hurried,

@@ -296,7 +296,7 @@ DATA = len('event: token\ndata: {"text":"')
 
 @pytest.mark.parametrize("name", CORRUPT)
 def test_a_corrupt_byte_in_the_data(travel: Travel, name: str) -> None:
-    """A byte that is wrong in the data can't be noticed: it is shown, and nothing is asked again."""
+    """A wrong byte in the data can't be noticed: it is shown, and nothing is asked again."""
     mask, shown = CORRUPT[name]
     corrupt = Corrupt(after_event=1, into_next=DATA, mask=mask)
     seen = travel([corrupt], prompt="a" + ECHOED[1:])
@@ -313,8 +313,8 @@ def test_a_corrupt_head(travel: Travel) -> None:
     assert seen.run.synthetic.startswith("protocol: ")
 
 
-def test_a_corrupt_chunk_size(travel: Travel) -> None:
-    """A body whose framing is broken is not read on, nor joined: what came before it stays."""
+def test_a_corrupt_answer_to_a_resume(travel: Travel) -> None:
+    """A resume that is answered with no HTTP is final too: what came before it stays."""
     seen = travel([Cut(after_event=3)], [Corrupt(after_bytes=0)])
     assert (seen.ends, seen.asked) == (["cut", "protocol"], ["POST", "GET 3"])
     assert seen.text == ECHOED[:6]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_agentstream.judging import CaseResult
+from pytest_agentstream.verdicts import Verdict
 from tests.defects.matrix import Row, judge_all, main, verdict_on
 from tests.defects.server_hosting import Host, NotStarted
 from tests.defects.subjects import Subject, good, wrong
@@ -57,6 +60,33 @@ def test_no_row_of_that_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_row_without_a_finding_is_no_problem() -> None:
     """A good server's row with nothing red is what it should be."""
     assert Row(GOOD).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "in_doubt"),
+    [
+        (Verdict.ERROR, "in doubt twice, for our own lag: a gap of 0.4 s", True),
+        (Verdict.ERROR, "the case broke", False),
+        (Verdict.FAILED, "", False),
+        (Verdict.MET, "", False),
+    ],
+)
+def test_only_our_own_lag_is_asked_again(verdict: Verdict, reason: str, in_doubt: bool) -> None:
+    """A row is judged once more where nothing but our lag stands between it and its proof."""
+    slug = "heartbeat.keeps-pace"
+    found = CaseResult(slug, "MUST", "live", verdict, "A sentence.", reason=reason)
+
+    assert Row(GOOD, {slug: found}).is_in_doubt is in_doubt
+    assert Row(replace(GOOD, breaks=slug), {slug: found}).is_in_doubt is in_doubt
+
+
+def test_an_error_is_no_kill() -> None:
+    """A defect whose case only says `error` has survived."""
+    found = CaseResult("ids.unique", "MUST", "resumable", Verdict.ERROR, "A sentence.")
+
+    assert Row(replace(GOOD, breaks="ids.unique"), {"ids.unique": found}).problem.startswith(
+        "SURVIVED: ids.unique is error"
+    )
 
 
 def test_a_server_that_does_not_start(host: Host) -> None:

@@ -7,11 +7,12 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, StreamEnded
+from h2.exceptions import ProtocolError
 
 from tests.conftest import Peer
 
@@ -22,6 +23,9 @@ TLS = Path(__file__).parents[1] / "tls"
 CA_FILE = str(TLS / "cert.pem")
 PROTOCOLS = ("h2", "http/1.1")
 RUN = b'data: {"text": "word"}\n\ndata: [DONE]\n\n'
+BAD_FRAME = bytes.fromhex("000000 04 00 00000001")
+"""SETTINGS on a stream, a connection error (RFC 9113 6.5)."""
+
 HEADERS = ((":status", "200"), ("content-type", "text/event-stream"))
 
 Header = tuple[str, str]
@@ -29,11 +33,14 @@ Header = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said over HTTP/2: more headers, trailers, or a reset or a farewell instead."""
+    """What is said over HTTP/2: more headers; a reset, a farewell or a bad frame.
+
+    `instead` is where it stands: instead of the head, else behind the first event.
+    """
 
     headers: tuple[Header, ...] = ()
-    trailers: tuple[Header, ...] = ()
-    instead: str = ""
+    trouble: Literal["", "reset", "farewell", "bad frame"] = ""
+    instead: bool = True
 
 
 @dataclass
@@ -71,7 +78,8 @@ class BothServer:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         chosen = writer.get_extra_info("ssl_object").selected_alpn_protocol()
-        with suppress(ConnectionError):  # the client went first
+        # the client went first; or h2 was sent more behind a farewell, its own or the client's
+        with suppress(ConnectionError, ProtocolError):
             if chosen == "h2":
                 await self._talk_http2(reader, writer)
             else:
@@ -99,6 +107,8 @@ class BothServer:
             for event in http2.receive_data(data):
                 self._react(http2, event)
             writer.write(http2.data_to_send())
+            if "HTTP/2" in self.asked and self.answer.trouble == "bad frame":
+                writer.write(BAD_FRAME)
             await writer.drain()
 
     def _react(self, http2: H2Connection, event: Event) -> None:
@@ -107,12 +117,11 @@ class BothServer:
         if not isinstance(event, StreamEnded):
             return
         self.asked.append("HTTP/2")
-        if self.answer.instead == "reset":
-            http2.reset_stream(event.stream_id, error_code=1)
-        elif self.answer.instead == "farewell":
-            http2.close_connection(error_code=1)
-        else:
+        trouble = self.answer.trouble
+        if not (trouble and self.answer.instead):
             http2.send_headers(event.stream_id, (*HEADERS, *self.answer.headers))
-            http2.send_data(event.stream_id, RUN, end_stream=not self.answer.trailers)
-            if self.answer.trailers:
-                http2.send_headers(event.stream_id, self.answer.trailers, end_stream=True)
+            http2.send_data(event.stream_id, RUN, end_stream=not trouble)
+        if trouble == "reset":
+            http2.reset_stream(event.stream_id, error_code=1)
+        elif trouble == "farewell":
+            http2.close_connection(error_code=1)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
+import anyio
 import pytest
 
 from pytest_agentstream.catalogue import catalogue
+from pytest_agentstream.recording import EndKind, Request
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
+from pytest_agentstream.target import Timeouts
+from pytest_agentstream.transport import HttpTransport
 from pytest_agentstream.verdicts import Verdict
 from tests.h2.both_server import CA_FILE, Answer
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_agentstream.judging import CaseResult
     from tests.conftest import Peer, RawServer
-    from tests.h2.both_server import BothServer, Header
+    from tests.h2.both_server import BothServer
 
     Answering = Callable[..., AbstractContextManager[BothServer]]
     Judging = Callable[..., CaseResult]
@@ -56,42 +61,49 @@ def test_an_answer_without_it_is_met(answering: Answering, judged: Judging) -> N
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("name", "value"),
     [("connection", "keep-alive"), ("keep-alive", "timeout=5"), ("transfer-encoding", "chunked")],
 )
-@pytest.mark.parametrize("where", ["headers", "trailers"])
 def test_an_answer_with_it_fails(
-    where: str, header: Header, answering: Answering, judged: Judging
+    name: str, value: str, answering: Answering, judged: Judging
 ) -> None:
-    """One such field makes the answer malformed, in its head or its trailers, and is named."""
-    with answering(Answer(**{where: (header,)})) as server:
+    """One such field makes the answer malformed, and is shown."""
+    with answering(Answer(headers=((name, value),))) as server:
         result = judged(server.url, runs=2, ca_file=CA_FILE)
 
     assert result.verdict is Verdict.FAILED, result
     assert "without connection-specific header fields" in result.expected
-    assert f"Connection-specific header field present: b'{header[0]}'" in result.actual
+    assert result.actual == f"{name}: {value}"
+    assert any(line.startswith("    ! ") and "< 200" in line for line in result.wire), result.wire
     assert server.asked == ["HTTP/1.1", "HTTP/2"]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer(headers=(("Content-Language", "en"),)),
-        Answer(headers=((":path", "/"),)),
-        Answer(instead="reset"),
-        Answer(instead="farewell"),
-    ],
-    ids=["an upper-case name", "a pseudo-header of requests", "a reset", "a farewell"],
-)
+@pytest.mark.parametrize("trouble", ["reset", "farewell", "bad frame"])
 def test_other_protocol_errors_are_not_taken_for_it(
-    answer: Answer, answering: Answering, judged: Judging
+    trouble: Literal["reset", "farewell", "bad frame"], answering: Answering, judged: Judging
 ) -> None:
-    """An answer that is malformed for another reason leaves the requirement not tested."""
-    with answering(answer) as server:
+    """An answer that breaks HTTP/2 in another way leaves the requirement not tested."""
+    with answering(Answer(trouble=trouble)) as server:
         result = judged(server.url, runs=2, ca_file=CA_FILE)
 
     assert result.verdict is Verdict.NOT_TESTED, result
     assert "no response head (protocol: " in result.reason
+
+
+@pytest.mark.parametrize("trouble", ["reset", "farewell", "bad frame"])
+@pytest.mark.parametrize("instead", [True, False])
+def test_trouble_is_recorded(
+    trouble: Literal["reset", "farewell", "bad frame"], instead: bool, answering: Answering
+) -> None:
+    """What breaks HTTP/2 ends the recording as PROTOCOL, and what came before it is kept."""
+    with answering(Answer(trouble=trouble, instead=instead)) as server:
+        transport = HttpTransport(ca_file=CA_FILE, http2=True)
+        request = Request("POST", server.url, body=b"{}")
+        recording = anyio.run(partial(transport.exchange, request, timeouts=Timeouts()))
+
+    assert recording.end.kind is EndKind.PROTOCOL
+    assert recording.end.detail
+    assert (recording.head is None) is instead
 
 
 def test_a_server_of_http1_only(answering: Answering, judged: Judging) -> None:

@@ -24,7 +24,7 @@ CONFIGURATION = """
 dialect = "native"
 heartbeat = 0.2
 control_header = true
-timeouts = { connect = 1, head = 1, first_event = 1, silence = 1, end = 3 }
+timeouts = { connect = 1, head = 1, first_event = 1, silence = 1, end = %g }
 """
 HANGS = 60.0
 """Seconds after which a run that should have ended long ago is killed."""
@@ -52,8 +52,8 @@ class Outcome:
 def judge(serving: Any, tmp_path: Path) -> Callable[..., Outcome]:
     """Run the suite against a server of raw sockets: `judge(script, …)`."""
 
-    def run(*scripts: Callable[[Peer], Any], more: str = "") -> Outcome:
-        (tmp_path / "agentstream.toml").write_text(CONFIGURATION + more)
+    def run(*scripts: Callable[[Peer], Any], end: float = 10.0, more: str = "") -> Outcome:
+        (tmp_path / "agentstream.toml").write_text(CONFIGURATION % end + more)
         with serving(*scripts) as server:
             return _run([f"{server.origin}/v1/runs"], tmp_path)
 
