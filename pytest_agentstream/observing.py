@@ -97,7 +97,8 @@ class Observation:
 
     def text_of(self, event: Event) -> str | None:
         """The text that one event shows, where the dialect says which field that is."""
-        declared = self.dialect.profile.events.get(event.type or "")
+        rule = self.dialect.rule(event.type)
+        declared = self.dialect.profile.events[rule] if rule is not None else None
         if declared is None or declared.text is None:
             return None
         found = find(event.payload, declared.text)

@@ -32,6 +32,9 @@ HEAD_AT_ONCE = 1.0
 HELD_BACK = 0.1
 """An event may be held back for this long, or half of the silence behind it if that is longer."""
 
+SENT_WITHIN = 0.03
+"""Nothing says that a request has arrived; on its way it takes less than this."""
+
 BESIDE_REPLAY = 0.5
 """A first event later than this is noticed; alone it takes milliseconds."""
 

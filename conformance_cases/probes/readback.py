@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.probing import probe
+from pytest_agentstream.tolerances import SENT_WITHIN
 from pytest_agentstream.verdicts import NotApplicable, NotTested
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ EXPIRY_GRACE = 0.5
 """Seconds behind a retention after which a server has noticed that it is over."""
 
 MANY_EVENTS = 10_000
-SENT_WITHIN = 0.03
 AT_ONCE = 8
 AHEAD = 1000
 MALFORMED = ("not a cursor", "-1", "1e9", "0x10", "१", "../../1", "{}", "9" * 400)
@@ -59,7 +60,8 @@ class TwoRuns:
 
 def cursors_of(run: Observation) -> list[Cursor]:
     """The cursors of a run in the order sent; raises `NotTested` where it has fewer than two."""
-    found = list(dict.fromkeys(cursor for _, cursor in run.identified))
+    lasting = [c for e, c in run.identified if not e.ephemeral and e.role is not Role.HEARTBEAT]
+    found = list(dict.fromkeys(lasting))
     if len(found) < 2:
         raise NotTested(
             f"`{run.scenario}` sent {len(found)} ids: there is nothing to resume behind"

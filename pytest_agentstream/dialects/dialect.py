@@ -100,6 +100,10 @@ class Dialect:
         sent = any(name.lower() == "last-event-id" and value for name, value in request.headers)
         return sent or (query is not None and query in parse_qs(urlsplit(request.url).query))
 
+    def rule(self, name: str | None) -> str | None:
+        """Return the key in `events` that declares a type: its name, or the first glob for it."""
+        return self._reader.rule(name)
+
     def parse_cursor(self, text: str) -> Cursor | None:
         """Return the cursor that a text is, or None where it is none of this dialect's."""
         return self._cursors.parse(text)

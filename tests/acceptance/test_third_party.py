@@ -136,6 +136,38 @@ def section(output: str, slug: str) -> str:
     return finding.partition("\n==")[0]
 
 
+@pytest.mark.parametrize(
+    ("example", "config", "states"),
+    [
+        (
+            "agent-event-stream",
+            "agentstream.toml",
+            [
+                "core: reached",
+                "live: not reached: heartbeat.present is warned",
+                "resilient: not reached",
+                "resumable: cannot be reached in this dialect",
+            ],
+        ),
+        ("plain-fastapi", "agentstream.toml", ["core: reached", "live: unproven: no control"]),
+        ("sse-generic", "agentstream-sse-starlette.toml", ["core: not reached", "live: unproven"]),
+        ("sse-generic", "agentstream-fastapi-sse.toml", ["core: reached", "live: unproven"]),
+    ],
+)
+def test_tiers(judged: Judge, example: str, config: str, states: list[str]) -> None:
+    """The summary says how far the server got, and no tier is reached by what was not seen."""
+    lines = judged(example, config).output.splitlines()
+    for state in states:
+        assert any(line.startswith(state) for line in lines), state
+
+
+def test_cost_of_resuming_without_a_log_is_said(judged: Judge) -> None:
+    """Where a resume repeats the start request, the summary says how often that was asked for."""
+    repeated = "requests that resumed by repeating the start request: "
+    assert repeated in judged("sse-generic", "agentstream-fastapi-sse.toml").output
+    assert repeated not in judged("agent-event-stream", "agentstream.toml").output
+
+
 def test_forgotten_terminal_is_shown_with_its_bytes(judged: Judge) -> None:
     """A run without a terminal shows its last event, its clean end, and the client it misleads."""
     found = judged("agent-event-stream", "agentstream-forget-done.toml")

@@ -74,8 +74,13 @@ class Row:
 
     @property
     def accused(self) -> list[str]:
-        """The requirements that are red and should not be."""
-        return sorted(self.red - {self.subject.breaks})
+        """The requirements that are red and should not be.
+
+        A MUST is red behind a root that is a mere warning, and says so.
+        """
+        behind = f"{self.subject.breaks}, which this presupposes, is warned"
+        follows = {slug for slug, found in self.results.items() if behind in found.also}
+        return sorted(self.red - {self.subject.breaks} - follows)
 
     @property
     def is_in_doubt(self) -> bool:

@@ -214,8 +214,8 @@ async def gzip_bomb(peer: Peer) -> None:
     await peer.stream(agentstream_run=RUN, content_encoding="gzip")
     compressor = zlib.compressobj(wbits=31)
     await peer.chunk(compressor.compress(TURN.encode()) + compressor.flush(zlib.Z_SYNC_FLUSH))
-    events = b"data: {}\n\n" * MILLION
-    for _ in range(400):
+    events = b"data: {}\n\n" * 100_000
+    for _ in range(4000):
         await peer.chunk(compressor.compress(events) + compressor.flush(zlib.Z_SYNC_FLUSH))
 
 
