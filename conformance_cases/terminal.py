@@ -23,6 +23,7 @@ from pytest_agentstream.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from conformance_cases.probes.runs import Survivor
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
     from pytest_agentstream.observing import Observation
@@ -131,13 +132,6 @@ def test_exactly_one(all_runs: list[Observation]) -> None:
         )
     for run in all_runs:
         if run.scenario in GOOD:
-            if is_http_error(run):
-                raise ControlBroken(
-                    run.scenario,
-                    expected="a stream",
-                    actual=f"a refusal: status {run.first.status}",
-                    recording=run.first,
-                )
             expect(
                 run.terminals,
                 expected="one terminal",
@@ -250,6 +244,8 @@ def expect_not_success(run: Observation) -> None:
         if outcome is not Outcome.SUCCESS:
             continue
         planted = run.declared.marker is not None and run.declared.marker in run.text
+        if run.scenario == "crash-tool" and run.run.control.startswith("mapped"):
+            continue  # an agent may be told of its tool's failure, and go on without it
         if run.run.control.startswith("mapped") and not run.errors and not planted:
             raise ControlBroken(
                 run.scenario,
@@ -576,10 +572,15 @@ def test_interrupt_answered(interrupt_run: Observation, dialect: Dialect) -> Non
     hint="catch around each run; nothing a run raises may leave its task",
     presupposes=["terminal.success-said", "terminal.exactly-one"],
 )
-def test_others_survive_crash(survivor_run: Observation) -> None:
+def test_others_survive_crash(survivor_run: Survivor) -> None:
+    run, crash = survivor_run.run, survivor_run.crash
+    if run.outcome is Outcome.SUCCESS and crash is None:
+        raise NotTested("no crash was over while another run was under way", "map a longer silence")
+    if crash is not None and crash.outcome is Outcome.SUCCESS and not crash.errors:
+        raise NotTested("nothing crashed beside the run", "mend the mapping of `crash`")
     expect(
-        survivor_run.outcome is Outcome.SUCCESS,
+        run.outcome is Outcome.SUCCESS,
         expected="the run beside the crash to end in success",
-        actual=how_it_ended(survivor_run),
-        at=survivor_run.last,
+        actual=how_it_ended(run),
+        at=run.last,
     )

@@ -72,6 +72,7 @@ class Client:
         self._transport = transport or HttpTransport(
             ca_file=target.ca_file, trust_env=target.trust_env
         )
+        self._direct = self._transport
         self._seed = target.seed if seed is None else seed
         self._lag = lag
         self.room = room or Room()
@@ -249,7 +250,8 @@ class Client:
         trip = _Trip(trip.timeouts, None, 0.0, None, trip.kept, trip.jar)
         for step in self._target.setup:
             request = self._requests.set_up(step, {**asked, **found})
-            found |= captures(step, await self._exchange(request, trip))
+            # around what the run goes through: a fault is meant for the run, not for its set-up
+            found |= captures(step, await self.over(self._direct)._exchange(request, trip))
         return found
 
     async def _exchange(self, request: Request, trip: _Trip) -> Recording:

@@ -122,7 +122,9 @@ class Driver:
                 run = await self._started(scenario, control, options)
             refused = run.first.end.kind is EndKind.REFUSED and not self._fault
             if run.first.status not in overload and not refused:
-                return self._ledger.keep(run, self._dialect, control)
+                seen = self._ledger.keep(run, self._dialect, control)
+                self._stop_if_refused(scenario, run)
+                return seen
             self._ledger.note(run.first)
             self._ledger.throttled += 1
             if attempt < PATIENCE:
@@ -131,6 +133,18 @@ class Driver:
         raise NotTested(
             f"the server {said} to `{scenario}` {PATIENCE} times",
             "slow down: --agentstream-concurrency 1",
+        )
+
+    def _stop_if_refused(self, scenario: str, run: Run) -> None:
+        """Raise `NotTested` where no agent ran at all: a wrong mapping, not a way to fail."""
+        status = run.first.status or 0
+        if scenario == "complete" or not 400 <= status < 500:
+            return
+        if scenario != "fail":  # an agent may well say itself that it was asked the wrong thing
+            self._ledger.refused[scenario] = status
+        raise NotTested(
+            f"the server refused `{scenario}`: status {status}",
+            f"mend its mapping: [tool.agentstream.scenarios] {scenario} = …",
         )
 
     @asynccontextmanager
@@ -296,7 +310,8 @@ class Driver:
         self._stop_if_gone()
         if self._dialect.profile.resume.path is None:
             self._ledger.repeats += 1
-        return await self._noted(await self._client.resume(seen.run, cursor, **options))
+        async with self._ledger.reading(seen):
+            return await self._noted(await self._client.resume(seen.run, cursor, **options))
 
     async def request(self, method: str, path: str, **options: Any) -> Recording:
         """Send any other request to the target's origin."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ class Ledger:
 
     `limit` is the most runs that may be started, or None. `redact` learns every credential that was
     sent or received. Once `throttled`, runs are started one at a time.
-    `repeats` are requests that resumed by repeating a start request.
+    `repeats` are requests that resumed by repeating a start request; `refused` are scenarios that
+    the server did not start, with the status.
     """
 
     limit: int | None = None
@@ -37,10 +39,21 @@ class Ledger:
     started: int = 0
     throttled: int = 0
     repeats: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
     gone: str = ""
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     _death_judged: bool = False
+    _readers: dict[int, anyio.Lock] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reading(self, seen: Observation) -> AbstractAsyncContextManager[object]:
+        """Wait for one's turn to read a run, where the dialect allows it one reader at a time.
+
+        A second reader may end the first, as MCP's servers do.
+        """
+        if seen.dialect.profile.resume.readers == "many":
+            return nullcontext()
+        return self._readers.setdefault(seen.number, anyio.Lock())
 
     def begin(self) -> None:
         """Count a run that is about to be started; raises `NotTested` above the limit."""

@@ -57,6 +57,7 @@ class Facts:
     runs: int = 0
     throttled: int = 0
     repeats: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
     gone: str = ""
     first_events: str = ""
     preflight: str = ""
@@ -252,7 +253,7 @@ class Running:
         finally:
             self._stack.close()
             self._write_report()
-            if self.facts.gone and session.exitstatus == pytest.ExitCode.OK:
+            if (self.facts.gone or self.facts.refused) and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             if self.facts.preflight and session.exitstatus == pytest.ExitCode.INTERRUPTED:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what xdist calls interrupted
@@ -278,6 +279,7 @@ class Running:
         self.facts.runs = ledger.started
         self.facts.throttled = ledger.throttled
         self.facts.repeats = ledger.repeats
+        self.facts.refused = dict(ledger.refused)
         self.facts.gone = ledger.gone
         if session.first is not None:
             self.facts.first_events = preflight_line(session)

@@ -70,21 +70,27 @@ def cursors_of(run: Observation) -> list[Cursor]:
 
 
 async def read_back(client: Driver, run: Observation) -> ReadBack:
-    """Read a run back from its cursors, some at once; a replay is not waited for like a run."""
+    """Read a run back from its cursors; a replay is not waited for like a run.
+
+    Where the dialect allows a run one reader, a second would end the first: one after the other.
+    """
     cursors = cursors_of(run)
-    step = max(1, -(-len(cursors) // MOST_CURSORS))
+    many = run.dialect.profile.resume.readers == "many"
+    step = max(1, -(-len(cursors) // MOST_CURSORS)) if many else max(1, len(cursors) // 2)
     chosen = sorted({*range(0, len(cursors), step), len(cursors) - 2, len(cursors) - 1})
     answers: dict[int, Recording] = {}
-    limiter = anyio.CapacityLimiter(AT_ONCE)
+    limiter = anyio.CapacityLimiter(AT_ONCE if many else 1)
 
     async def ask(number: int) -> None:
         async with limiter:
+            if any(not answer.ended_cleanly for answer in answers.values()) and not many:
+                return  # one that never ends is told already, and each costs its time-out
             answers[number] = await client.resume(run, cursors[number].text, **client.replaying)
 
     async with anyio.create_task_group() as asking:
         for number in chosen:
             asking.start_soon(ask, number)
-    return ReadBack(run, tuple((cursors[number], answers[number]) for number in chosen))
+    return ReadBack(run, tuple((cursors[number], answers[number]) for number in sorted(answers)))
 
 
 @probe(consent="read", runs=0)

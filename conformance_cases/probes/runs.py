@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -111,10 +112,20 @@ async def interrupt_run(client: Driver) -> Observation:
     return await client.run_and_answer("interrupt")
 
 
+@dataclass(frozen=True)
+class Survivor:
+    """A run that was under way when another one crashed beside it, and that crash."""
+
+    run: Observation
+    crash: Observation | None
+
+
 @probe(scenarios=["silence", "crash"], runs=2)
-async def survivor_run(client: Driver) -> Observation:
+async def survivor_run(client: Driver) -> Survivor:
     """A run that is under way while another one crashes beside it."""
     under_way = anyio.Event()
+    over: list[Observation] = []
+    crashed: list[Observation] = []
 
     def notice(block: Block) -> None:
         if block.event is not None:
@@ -122,15 +133,18 @@ async def survivor_run(client: Driver) -> Observation:
 
     async def crash_beside() -> None:
         await under_way.wait()
-        await client.run("crash", reconnect=False)
+        crash = await client.run("crash", reconnect=False)
+        if not over:  # else it did not crash beside anything
+            crashed.append(crash)
 
     for scenario in ("silence", "crash"):
         client.control(scenario)
     async with anyio.create_task_group() as beside:
         beside.start_soon(crash_beside)
         seen = await client.run("silence", on_block=notice)
+        over.append(seen)
         under_way.set()
-    return seen
+    return Survivor(seen, crashed[0] if crashed else None)
 
 
 GOOD = ("complete_run", "tools_run", "silence_run", "slow_start_run", "echo_run", "long_run")

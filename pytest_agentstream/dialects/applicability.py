@@ -124,6 +124,11 @@ _LACKING: tuple[tuple[str, Callable[[Profile], bool], str], ...] = (
     ("security.auth-on-resume", _no_resume, "has no way to resume"),
     ("retry.after-terminal", _no_resume, "has no way to resume: posting again is its protocol"),
     ("heartbeat.no-cursor", _no_ids, "has no ids"),
+    (
+        "heartbeat.while-tool-runs",
+        lambda p: not any(span.is_tool for span in p.spans),
+        "has no tool calls",
+    ),
     ("ids.strictly-increasing", _opaque, "has opaque ids, which have no order"),
     ("resume.future-cursor", _opaque, "has opaque ids, which have no order"),
     ("ids.contiguous", lambda p: not p.cursor.contiguous, "does not say that ids have no holes"),

@@ -86,6 +86,12 @@ def write_summary(
         terminal.write_line(facts.gone, red=True, bold=True)
     throttled = f"; waited out {facts.throttled} answers 429 or 503" if facts.throttled else ""
     terminal.write_line(f"runs started: {facts.runs}{throttled}")
+    for scenario, status in facts.refused.items():
+        terminal.write_line(
+            f"control broken: the server refused `{scenario}` (status {status}); mend its mapping",
+            red=True,
+            bold=True,
+        )
     if facts.repeats:
         terminal.write_line(
             f"requests that resumed by repeating the start request: {facts.repeats}; "

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from pytest_agentstream.cases import Case
     from pytest_agentstream.judging import CaseResult
 
-AT_ONCE = 6
+AT_ONCE = 7
 """Rows at a time: most of a row is waiting."""
 
-LOADS_AT_ONCE = 3
+LOADS_AT_ONCE = 2
 """Rows at a time that put load on their server: they need the processor, and it makes us late."""
 
 LOAD = frozenset({Consent.LOAD, Consent.ATTACK})
