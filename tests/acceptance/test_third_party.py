@@ -150,8 +150,8 @@ def section(output: str, slug: str) -> str:
             ],
         ),
         ("plain-fastapi", "agentstream.toml", ["core: reached", "live: unproven: no control"]),
-        ("sse-generic", "agentstream-sse-starlette.toml", ["core: not reached", "live: unproven"]),
-        ("sse-generic", "agentstream-fastapi-sse.toml", ["core: reached", "live: unproven"]),
+        ("sse-generic", "agentstream-sse-starlette.toml", ["core: not reached", "live: met; core"]),
+        ("sse-generic", "agentstream-fastapi-sse.toml", ["core: reached", "live: reached"]),
     ],
 )
 def test_tiers(judged: Judge, example: str, config: str, states: list[str]) -> None:
