@@ -47,10 +47,10 @@ def slow_heartbeat(parts: Parts) -> Parts:
 @defect(
     "heartbeat-just-too-slow",
     "heartbeat.survives-idle-cut",
-    "A heartbeat comes only every 1.6 H: within the tolerance, and too late for an idle cut.",
+    "A heartbeat comes only every 1.65 H: within the tolerance, and too late for an idle cut.",
 )
 def heartbeat_just_too_slow(parts: Parts) -> Parts:
-    return _paced(parts, lambda h, beats, last: 1.6 * h)
+    return _paced(parts, lambda h, beats, last: 1.65 * h)
 
 
 @defect(
