@@ -29,6 +29,14 @@ timeouts = { connect = 1, head = 1, first_event = 1, silence = 1, end = %g }
 HANGS = 60.0
 """Seconds after which a run that should have ended long ago is killed."""
 
+MEASURING = (
+    "import os, subprocess, sys; process = subprocess.Popen(sys.argv[2:]); "
+    "_, status, used = os.wait4(process.pid, 0); "
+    "open(sys.argv[1], 'w').write(str(used.ru_maxrss)); "
+    "sys.exit(os.waitstatus_to_exitcode(status))"
+)
+"""A process's peak memory begins with that of the one that started it: so a small one does."""
+
 MAIN = "import sys; from pytest_agentstream.cli import main; sys.exit(main())"
 KILOBYTE = 1024 if sys.platform.startswith("linux") else 1
 
@@ -61,7 +69,9 @@ def judge(serving: Any, tmp_path: Path) -> Callable[..., Outcome]:
 
 
 def _run(arguments: list[str], directory: Path) -> Outcome:
-    command = [sys.executable, "-c", MAIN, "run", *arguments]
+    peak = directory / "peak.txt"
+    command = [sys.executable, "-c", MEASURING, str(peak)]
+    command += [sys.executable, "-c", MAIN, "run", *arguments]
     log, began = directory / "log.txt", time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -71,14 +81,16 @@ def _run(arguments: list[str], directory: Path) -> Outcome:
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "XDG_CACHE_HOME": str(directory)},
+            start_new_session=True,
         )
-        watchdog = Timer(HANGS, os.kill, (process.pid, signal.SIGKILL))
+        watchdog = Timer(HANGS, os.killpg, (process.pid, signal.SIGKILL))
         watchdog.start()
         try:
-            _, status, used = os.wait4(process.pid, 0)
+            code = process.wait()
         finally:
             watchdog.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - began
     said = log.read_text(errors="replace")
-    return Outcome(process.returncode, said, seconds, used.ru_maxrss * KILOBYTE)
+    memory = int(peak.read_text()) * KILOBYTE if peak.exists() else 0
+    assert memory, f"killed after {seconds:.0f} s: {said[-2000:]}"
+    return Outcome(code, said, seconds, memory)
