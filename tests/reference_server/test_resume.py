@@ -138,7 +138,7 @@ def test_an_unknown_run_is_404(client: Client, run: str) -> None:
 
 def test_an_expired_run_is_410_then_404(serve: Serve) -> None:
     """After its retention a run is gone, told apart from unknown until it is forgotten."""
-    client = serve(retention=0.02)
+    client = serve(retention=0.1)
     first = client.start(headers={"Idempotency-Key": "once"})
     statuses = []
     until = time.monotonic() + 5
