@@ -7,8 +7,14 @@ OLDEST := .venv-oldest
 URL ?=
 ARGS ?=
 RUNS ?= 30
+SOAK ?= 1000
+WORKERS ?= 4
+# Tests wait more than they compute, so that more of them fit on few cores.
 
-.PHONY: help conformance test test-oldest lint defects steady benchmark clean
+export PYTHONDONTWRITEBYTECODE :=
+# Servers are started hundreds of times: each would compile itself.
+
+.PHONY: help conformance test test-oldest lint defects steady soak soak-client soak-sqlite soak-redis benchmark clean
 
 help:
 	@echo "make conformance            judge the bundled reference server"
@@ -17,6 +23,7 @@ help:
 	@echo "make test-oldest            the plugin's tests on the oldest supported pytest"
 	@echo "make defects                prove that every case bites"
 	@echo "make steady                 the same verdicts RUNS=30 times, with every core kept busy"
+	@echo "make soak                   random cuts and kills; nothing may be lost or come twice"
 	@echo "make lint                   ruff and mypy"
 	@echo "make benchmark              the suite, the plugin switched off, the decoder and its peers"
 
@@ -24,10 +31,10 @@ conformance: $(VENV)/.suite
 	$(BIN)/agentstream run $(or $(URL),--reference) $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-oldest: $(OLDEST)/.test
-	$(OLDEST)/bin/python -m pytest tests/plugin $(ARGS)
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/plugin $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -40,11 +47,21 @@ defects: $(VENV)/.suite
 steady: $(VENV)/.suite
 	$(BIN)/python -m tests.steady.steady --runs $(RUNS) $(ARGS)
 
+soak: soak-client soak-sqlite soak-redis
+
+soak-client: $(VENV)/.test
+	AGENTSTREAM_SOAK=1 $(BIN)/python -m pytest tests/client/test_any_cuts.py $(ARGS)
+
+soak-sqlite soak-redis: soak-%: $(VENV)/.test
+	$(BIN)/python -m tests.soak.soak --log $* --runs $(SOAK) --kills 20 --report build/soak-$*.json $(ARGS)
+
 benchmark: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.suite
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.decoder
+	$(BIN)/python -m benchmarks.fault_proxy
+	$(BIN)/python -m benchmarks.event_log
 
 clean:
 	rm -rf $(VENV) $(OLDEST) .targets build dist
@@ -57,15 +74,15 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.suite: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[reference]"
+	$(BIN)/python -m pip install --quiet --editable ".[reference,upstream]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.suite
-	$(BIN)/python -m pip install --quiet --group test --group lint
+	$(BIN)/python -m pip install --quiet --editable ".[reference,upstream,redis,toxiproxy]" --group test --group lint
 	@touch $@
 
 $(OLDEST)/.test: pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(OLDEST)/bin/python -m pip install --quiet --editable ".[reference]" --group test "pytest==8.4.0"
+	$(OLDEST)/bin/python -m pip install --quiet --editable ".[reference,upstream,redis,toxiproxy]" --group test "pytest==8.4.0"
 	@touch $@

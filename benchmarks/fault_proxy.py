@@ -1,8 +1,10 @@
 """Compare the embedded fault proxy, nothing injected, with a direct connection and Toxiproxy.
 
 Run it with `python -m benchmarks.fault_proxy [--toxiproxy PATH]`, the path of a Toxiproxy server's
-executable. Client, server and proxies are processes of their own; the client measures, with sockets
-that block, each way in turn, round for round. Lower is better for latency.
+executable; one that is installed is found. Client, server and proxies are processes of their own;
+the client measures, with sockets that block, each way in turn, round for round, and another way
+first in each. Figures are medians of the rounds, ratios medians of the rounds' ratios. With
+`--check` it fails unless the embedded proxy adds no more latency than Toxiproxy and passes no less.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
+import shutil
 import socket
 import statistics
 import struct
@@ -21,6 +25,7 @@ import time
 import urllib.request
 from contextlib import ExitStack, closing, suppress
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.faults import FaultProxy
@@ -111,8 +116,8 @@ def throughput(address: Address) -> float:
         return BULK / (time.perf_counter() - begin)
 
 
-def beside_idle(address: Address) -> tuple[float, list[float]]:
-    """Return the seconds to open many connections, and round trips beside them."""
+def beside_idle(address: Address, pid: int) -> tuple[float, list[float], int]:
+    """Return the seconds to open many connections, round trips beside them, and memory then."""
     with ExitStack() as stack:
         begin = time.perf_counter()
         for _ in range(IDLE):
@@ -120,11 +125,11 @@ def beside_idle(address: Address) -> tuple[float, list[float]]:
         sock.sendall(MESSAGE)
         sock.recv(1)  # the last one stands all the way
         opened = time.perf_counter() - begin
-        return opened, round_trips(address)
+        return opened, round_trips(address), resident(pid)
 
 
-def toxiproxy(stack: ExitStack, path: str, target: Address) -> Address:
-    """Start Toxiproxy with one proxy in it and no toxic, and return where it listens."""
+def toxiproxy(stack: ExitStack, path: str, target: Address) -> tuple[Address, int]:
+    """Start Toxiproxy with one proxy in it and no toxic; return where it listens, and its PID."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     server = stack.enter_context(
@@ -141,7 +146,7 @@ def toxiproxy(stack: ExitStack, path: str, target: Address) -> Address:
         try:
             with urllib.request.urlopen(request, timeout=5) as answered:
                 host, listening = json.load(answered)["listen"].rsplit(":", 1)
-                return host, int(listening)
+                return (host, int(listening)), server.pid
         except OSError:
             if server.poll() is not None or attempt == 49:
                 sys.exit(f"{path} did not start; expected the executable of a Toxiproxy server")
@@ -155,40 +160,68 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def resident(pid: int) -> int:
+    """The bytes that a process has in memory, children left out; 0 where that isn't known."""
+    statm = Path(f"/proc/{pid}/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else 0
+
+
 def p99(times: list[float]) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 
-def report(title: str, unit: str, scale: float, seen: dict[str, list[float]]) -> None:
-    """Print the median of the rounds for each way, and of its ratios to the direct one."""
+Rounds = dict[str, list[float]]
+"""What was measured in each round, by way."""
+
+
+def ratio(seen: Rounds, one: str, other: str, less: str = "") -> float:
+    """The median of one way's ratio to another, both `less` a third, where that makes sense."""
+    base = seen[less] if less else [0.0] * len(seen[one])
+    rounds = zip(seen[one], seen[other], base, strict=True)
+    return statistics.median((a - c) / (b - c) for a, b, c in rounds)
+
+
+def report(title: str, unit: str, scale: float, seen: Rounds) -> None:
+    """Print the median of the rounds for each way, and its ratio to the direct one."""
     print(title)
     for name, values in seen.items():
-        ratio = statistics.median(v / d for v, d in zip(values, seen["direct"], strict=True))
         median = statistics.median(values) * scale
-        print(f"  {name:10} {median:>10,.1f} {unit:5} {ratio:>6.2f} x direct")
+        beside = f" {ratio(seen, name, 'direct'):>6.2f} x direct" if "direct" in seen else ""
+        print(f"  {name:10} {median:>10,.1f} {unit:5}{beside}".rstrip())
 
 
-def added(seen: dict[str, list[float]]) -> None:
-    """Print how much of the latency that Toxiproxy adds the embedded proxy adds."""
-    if "toxiproxy" in seen:
-        ratios = [
-            (ours - direct) / (theirs - direct)
-            for direct, ours, theirs in zip(
-                seen["direct"], seen["embedded"], seen["toxiproxy"], strict=True
-            )
-        ]
-        print(f"  added by embedded: {statistics.median(ratios):.2f} x what Toxiproxy adds")
+def compare(title: str, found: float, *, most: float | None = None, least: float = 0.0) -> bool:
+    """Print how the embedded proxy compares with Toxiproxy; tell whether that is as promised."""
+    good = least <= found and (most is None or found <= most)
+    promise = f"promised: at most {most:g}" if most else f"promised: at least {least:g}"
+    verdict = "" if most is None and not least else f"  ({promise}: {'yes' if good else 'NO'})"
+    print(f"  {title:44} {found:>6.2f} x Toxiproxy's{verdict}")
+    return good
+
+
+def toxiproxy_path() -> str | None:
+    """A Toxiproxy server that is installed."""
+    places = [os.environ.get("GOBIN"), str(Path.home() / "go" / "bin")]
+    path = os.pathsep.join(place for place in (os.environ.get("PATH"), *places) if place)
+    return shutil.which("toxiproxy-server", path=path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--toxiproxy", metavar="PATH", help="a Toxiproxy server's executable")
+    parser.add_argument("--check", action="store_true", help="fail where a promise is not kept")
     options = parser.parse_args()
+    path = options.toxiproxy or toxiproxy_path()
+    if path is None:
+        print("toxiproxy-server is not installed: the embedded proxy is NOT compared with it")
+        if options.check:
+            sys.exit(2)
     allow_descriptors()
     context = get_context("spawn")
     with ExitStack() as stack:
         lines: list[Address] = []
-        for function, further in ((serve, ()), (embed, (0,))):
+        pids: dict[str, int] = {}
+        for name, function, further in (("direct", serve, ()), ("embedded", embed, (0,))):
             ours, theirs = context.Pipe()
             arguments = (theirs, *(lines[each] for each in further))
             process = context.Process(target=function, args=arguments, daemon=True)
@@ -196,37 +229,57 @@ def main() -> None:
             stack.callback(process.terminate)
             lines.append(ours.recv())
             stack.callback(ours.close)
+            pids[name] = process.pid or 0
         ways = {"direct": lines[0], "embedded": lines[1]}
-        if options.toxiproxy:
-            ways["toxiproxy"] = toxiproxy(stack, options.toxiproxy, lines[0])
-        measure(ways)
+        if path is not None:
+            ways["toxiproxy"], pids["toxiproxy"] = toxiproxy(stack, path, lines[0])
+        kept = measure(ways, pids)
+    if options.check and not kept:
+        sys.exit(1)
 
 
-def measure(ways: dict[str, Address]) -> None:
-    median: dict[str, list[float]] = {name: [] for name in ways}
-    worst: dict[str, list[float]] = {name: [] for name in ways}
-    bulk: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, address in ways.items():
-            times = round_trips(address)
+def measure(ways: dict[str, Address], pids: dict[str, int]) -> bool:
+    """Measure all, print it, and tell whether what is promised is kept."""
+    rounds = [list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)] for turn in range(99)]
+    median: Rounds = {name: [] for name in ways}
+    worst: Rounds = {name: [] for name in ways}
+    bulk: Rounds = {name: [] for name in ways}
+    for order in rounds[:ROUNDS]:
+        for name in order:
+            times = round_trips(ways[name])
             median[name].append(statistics.median(times))
             worst[name].append(p99(times))
-        for name, address in ways.items():
-            bulk[name].append(throughput(address))
-    opened: dict[str, list[float]] = {name: [] for name in ways}
-    beside: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(IDLE_ROUNDS):
-        for name, address in ways.items():
-            seconds, times = beside_idle(address)
+        for name in order:
+            bulk[name].append(throughput(ways[name]))
+    opened: Rounds = {name: [] for name in ways}
+    beside: Rounds = {name: [] for name in ways}
+    memory: Rounds = {name: [] for name in ways if name != "direct"}
+    for order in rounds[:IDLE_ROUNDS]:
+        for name in order:
+            before = resident(pids[name])
+            seconds, times, after = beside_idle(ways[name], pids[name])
             opened[name].append(seconds)
             beside[name].append(statistics.median(times))
+            if name in memory:
+                memory[name].append(max(after - before, 0))
     report(f"round trip of {len(MESSAGE)} bytes, median", "us", 1e6, median)
-    added(median)
     report(f"round trip of {len(MESSAGE)} bytes, p99", "us", 1e6, worst)
-    added(worst)
     report(f"throughput of {BULK >> 20} MiB", "MB/s", 1e-6, bulk)
     report(f"opening {IDLE:,} connections", "ms", 1e3, opened)
     report(f"round trip beside {IDLE:,} idle connections, median", "us", 1e6, beside)
+    report(f"memory that {IDLE:,} idle connections take at first", "MB", 1e-6, memory)
+    if "toxiproxy" not in ways:
+        return True
+    print("embedded against Toxiproxy")
+    both = ("embedded", "toxiproxy")
+    kept = [
+        compare("latency added, median", ratio(median, *both, less="direct"), most=1.0),
+        compare("latency added, p99", ratio(worst, *both, less="direct"), most=1.0),
+        compare("throughput", ratio(bulk, *both), least=1.0),
+        compare(f"latency added beside {IDLE:,} idle", ratio(beside, *both, less="direct")),
+        compare(f"time to open {IDLE:,}", ratio(opened, *both)),
+    ]
+    return all(kept)
 
 
 if __name__ == "__main__":

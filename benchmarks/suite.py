@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.catalogue import catalogue
-from pytest_agentstream.process import REFERENCE, reference_server
+from pytest_agentstream.reference import reference_commands, reference_settings
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
 from reference_server.defects import DEFECTS
@@ -77,9 +77,10 @@ class Measured:
 
 
 def measure() -> Measured:
-    """Run the suite in this process, against a reference server in another."""
-    with reference_server() as url, TemporaryDirectory() as folder:
-        loaded = load({**REFERENCE, "url": url}, directory=Path(folder), environment={})
+    """Run the suite in this process, against the bundled server and its replica in others."""
+    with TemporaryDirectory() as folder:
+        settings = {**reference_settings(), "command": reference_commands(Path(folder))}
+        loaded = load(settings, directory=Path(folder), environment={}, search=False)
         wall, cpu = time.monotonic(), time.process_time()
         session = Session(loaded, catalogue())
         try:

@@ -16,7 +16,7 @@ from pytest_agentstream.tolerances import LONGEST_LINE, LONGEST_RETRY, SHORTEST_
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.observing import Observation
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_agentstream.wire import Block, Line
 
 FIELDS = frozenset({"data", "event", "id", "retry"})
+FIELD_NAMES = frozenset(name.encode() for name in FIELDS)
 NAMED = {b"\n": "LF", b"\r\n": "CRLF", b"\r": "CR"}
 
 
@@ -213,6 +214,17 @@ def test_no_interleaving(all_runs: list[Observation], dialect: Dialect, target: 
         if waited or target.heartbeat is None:
             raise NotApplicable("the server sends no heartbeat that could be mixed into an event")
         raise NotTested("no heartbeat was seen", "map a `silence` scenario, so that one is due")
+    for exchange in streams(all_runs):
+        torn = next(_torn_heartbeats(exchange, heartbeats), None)
+        expect(
+            torn is None,
+            expected="heartbeats on lines of their own",
+            actual=f"the line {torn.raw[:60]!r}, a heartbeat that goes on as an event"
+            if torn
+            else "",
+            at=torn,
+            recording=exchange,
+        )
     for exchange, block in blocks(all_runs):
         data = block.event.data if block.event is not None else None
         if data is not None and parse(data, dialect.profile.payload).problem is None:
@@ -234,6 +246,20 @@ def test_no_interleaving(all_runs: list[Observation], dialect: Dialect, target: 
                 at=line,
                 recording=exchange,
             )
+
+
+def _torn_heartbeats(exchange: Recording, heartbeats: Collection[bytes]) -> Iterator[Line]:
+    """The comments that begin as a heartbeat and go on as a field, where its rest stands alone."""
+    found = [line for block in exchange.blocks for line in block.lines]
+    rests = {line.raw for line in found if line.name and not line.colon} - FIELD_NAMES
+    beats = [beat for beat in heartbeats if beat.endswith(tuple(rests))] if rests else []
+    for line in found if beats else ():
+        for beat in beats if line.kind == "comment" else ():
+            for rest in rests:
+                head = beat.removesuffix(rest)
+                behind = line.raw.removeprefix(head).partition(b":")[0]
+                if head != beat and line.raw.startswith(head) and behind in FIELD_NAMES:
+                    yield line
 
 
 _EVENT_IN_COMMENT = re.compile(r"(?:^|[^a-z])data: ?[\[{]")
@@ -471,7 +497,7 @@ def _expect_planted(run: Observation, wanted: str, name: str) -> None:
             came == sent,
             expected=f"the {name} of the planted text: {sent!r}",
             actual=f"{came!r}" if came is not None else "the text around them did not arrive",
-            at=run.first,
+            at=run.place_of(sent) or run.first,
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_agentstream.cases import requirement
-from pytest_agentstream.dialects.reading import Role
+from pytest_agentstream.dialects.reading import Outcome, Role
 from pytest_agentstream.recording import EndKind
 from pytest_agentstream.requirements import MUST, SHOULD
 from pytest_agentstream.tolerances import BESIDE_REPLAY, SENT_WITHIN
 from pytest_agentstream.verdicts import NotTested, expect, expect_at_most
 
 if TYPE_CHECKING:
+    from conformance_cases.probes.cuts import Left
     from conformance_cases.probes.readback import Answer, BesideReplay, ReadBack
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Cursor, Event
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pytest_agentstream.recording import Recording
 
 RESUMERS = "EventSource and every client that resumes"
+OTHERWISE = (
+    "where your server resumes by another request, declare that in a dialect of your own: [resume] "
+    'method = "POST", path = "…"'
+)
 CURSOR = "the dialect's resume; WHATWG HTML 9.2.3: Last-Event-ID"
 
 
@@ -71,8 +76,19 @@ def named(event: Event) -> str:
     return f"{what} ({event.cursor})" if event.cursor else what
 
 
-def expect_suffix(run: Observation, cursor: Cursor | None, answer: Recording) -> None:
-    """Fail unless an answer brings exactly what was first sent behind the cursor."""
+def ends_early(run: Observation) -> bool:
+    """Whether a stream of the run ended cleanly, and the run went on."""
+    return any(one.is_stream and one.ended_cleanly for one in run.exchanges[:-1])
+
+
+def expect_suffix(
+    run: Observation, cursor: Cursor | None, answer: Recording, *, early: bool = False
+) -> None:
+    """Fail unless an answer brings exactly what was first sent behind the cursor.
+
+    Raises `NotTested` where it came from a live run of a server that ends its streams `early`, and
+    this one was over as well before it had brought all.
+    """
     wanted, found = sent_after(run, cursor), came(run, answer)
     behind = f"behind {cursor}" if cursor else "from the start"
     expect(
@@ -85,10 +101,14 @@ def expect_suffix(run: Observation, cursor: Cursor | None, answer: Recording) ->
     for number, event in enumerate(wanted):
         if number >= len(found):
             expect(
-                False,
+                early and answer.ended_cleanly,
                 expected=f"{named(event)} next, {behind}",
                 actual="nothing more",
                 at=(event, answer),
+            )
+            raise NotTested(
+                f"the stream {behind} ended before the run was over, as others of this server do",
+                "let streams go on until their run is over while they are tested",
             )
         expect(
             same_place(event, found[number]),
@@ -132,11 +152,18 @@ def test_finished_run(readback: ReadBack, dialect: Dialect) -> None:
             at=answer,
         )
         expect(
+            not answer.broken_off,
+            expected=f"a whole body of the stream that resumes behind {cursor}",
+            actual=f"a body that is {'cut' if answer.end.kind is EndKind.CUT else 'reset'}",
+            at=answer,
+        )
+        expect(
             200 <= (answer.status or 0) < 300,
             expected=f"the rest of the finished run behind {cursor}",
             actual=f"status {answer.status}",
             at=answer.head or answer,
             recording=answer,
+            hint=OTHERWISE if answer.status in {404, 405} else "",
         )
 
 
@@ -148,9 +175,13 @@ def test_finished_run(readback: ReadBack, dialect: Dialect) -> None:
     source=CURSOR,
     breaks=f"{RESUMERS}: the answer is whole, and never ends",
     hint="the terminal is an event of the log like any other",
-    presupposes=["resume.exact-suffix"],
+    presupposes=[
+        "resume.exact-suffix",
+        "ids.strictly-increasing",
+        "schema.constant-identity",
+    ],
 )
-def test_after_last_event(readback: ReadBack) -> None:
+def test_after_last_event(readback: ReadBack, left_runs: list[Left]) -> None:
     for cursor, answer in readback.answers:
         rest = sent_after(readback.first, cursor)
         if len(rest) == 1:
@@ -161,6 +192,14 @@ def test_after_last_event(readback: ReadBack) -> None:
                 actual=f"{len(found)} events" if found else "nothing",
                 at=(rest[0], answer),
             )
+    for left in left_runs:
+        expect(
+            left.run.terminals or not left.was_joined or not left.run.last.ended_cleanly,
+            expected=f"the terminal of a run that ended in the {left.seconds:.2f} s that nobody "
+            "read it",
+            actual=f"{len(left.replayed)} events, and no terminal",
+            at=left.run.last,
+        )
 
 
 @requirement(
@@ -211,9 +250,32 @@ def test_same_events(readback: ReadBack) -> None:
     hint="append error and terminal to the log before they are sent",
     presupposes=["resume.after-last-event", "terminal.on-crash"],
 )
-def test_crash_terminal(crash_readback: ReadBack) -> None:
+def test_crash_terminal(crash_readback: ReadBack, left_crashes: list[Left]) -> None:
     for cursor, answer in crash_readback.answers:
         expect_suffix(crash_readback.first, cursor, answer)
+    for left in left_crashes:
+        expect_crash_kept(left)
+
+
+def expect_crash_kept(left: Left) -> None:
+    """Fail where a run that crashed while nobody read it has another end, or none."""
+    run = left.run
+    if not left.was_joined or not run.last.ended_cleanly:
+        return
+    expect(
+        run.terminals,
+        expected="the terminal of a run that crashed while nobody read it",
+        actual=f"{len(left.replayed)} events, and no terminal",
+        at=run.last,
+    )
+    planted = run.declared.marker is not None and run.declared.marker in run.text
+    expect(
+        run.outcome is not Outcome.SUCCESS
+        or not (planted or run.errors or run.declared.deterministic),
+        expected="a terminal that says failure, for a run that crashed while nobody read it",
+        actual="a terminal that says success",
+        at=run.terminals[0][0],
+    )
 
 
 @requirement(
@@ -268,9 +330,9 @@ def expect_refused(answer: Answer, what: str) -> None:
     hint="no id: line outside of events of the run",
     presupposes=["ids.present"],
 )
-def test_error_does_not_poison(unusable_cursors: list[Answer], complete_run: Observation) -> None:
+def test_error_does_not_poison(refused_cursors: list[Answer], complete_run: Observation) -> None:
     own = {cursor.text for _, cursor in complete_run.identified}
-    for answer in unusable_cursors:
+    for answer in refused_cursors:
         told = any(
             event.role is Role.ERROR for event in complete_run.dialect.events(answer.recording)
         )
@@ -356,6 +418,7 @@ def test_slow_replay(beside_replay: BesideReplay, complete_run: Observation) -> 
         first.at,
         complete_run.events[0].at + BESIDE_REPLAY,
         lag=run.lag,
+        denied=run.denied,
         from_request=True,
         expected=f"the first event of a run at most {BESIDE_REPLAY:g} s later than alone, beside "
         f"a replay of {beside_replay.events} events",

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
-from conformance_cases.resume import RESUMERS, expect_suffix, is_passing, named, same_json
+from conformance_cases.resume import (
+    RESUMERS,
+    ends_early,
+    expect_suffix,
+    is_passing,
+    named,
+    same_json,
+)
 from conformance_cases.terminal import how_it_ended
 from pytest_agentstream.cases import requirement
 from pytest_agentstream.recording import EndKind
@@ -13,6 +21,8 @@ from pytest_agentstream.requirements import MUST
 from pytest_agentstream.verdicts import NotApplicable, NotTested, expect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from conformance_cases.probes.cuts import CutStart, LiveCut, Witnessed
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Event
@@ -22,7 +32,17 @@ CUT = "the dialect's resume; WHATWG HTML 9.2.3: reestablish the connection"
 
 
 def joined(cut: LiveCut) -> LiveCut:
-    """The cut itself; raises `NotTested` where the fault did not cut, or nobody joined again."""
+    """The cut itself; raises `NotTested` where the fault did not cut, or nobody joined again.
+
+    Where we ran out of patience, nothing is known of what would have come.
+    """
+    unwaited = cut.run.run.unwaited
+    if unwaited:
+        raise NotTested(
+            f"the client gave up behind {cut.where}: {unwaited}",
+            "have the server ask for a shorter `retry` while it is tested, or allow a longer "
+            "[tool.agentstream.timeouts] end",
+        )
     if len(cut.run.exchanges) < 2:
         raise NotTested(f"the run was not joined again behind {cut.where}")
     return cut
@@ -78,6 +98,64 @@ def expect_none_lost(cut: LiveCut, dialect: Dialect) -> None:
         )
 
 
+def expect_same_said(cut: LiveCut, uncut: Observation) -> None:
+    """Compare what a client saw through cuts with the run that nobody cut.
+
+    Only a scenario that is declared to say the same each time can be compared so: what the log
+    itself has lost shows nowhere else.
+    """
+    run = cut.run
+    if not uncut.declared.deterministic or uncut.outcome is None or run.outcome != uncut.outcome:
+        return
+    pairs = zip_longest(said(uncut), said(run))
+    for wanted, found in pairs:
+        expect(
+            wanted is not None and found is not None and wanted.means == found.means,
+            expected=f"{wanted or 'nothing more'}, as in the run of `{run.scenario}` that nobody "
+            f"cut, behind {cut.where}",
+            actual=f"{found or 'nothing more'}",
+            at=tuple(one.event for one in (wanted, found) if one is not None),
+            recording=run.last,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that a run said: an event without a text, or texts in a row, put together."""
+
+    event: Event
+    text: str | None
+
+    @property
+    def means(self) -> tuple[str | None, str | None]:
+        return self.event.type, self.text
+
+    def __str__(self) -> str:
+        shown = "" if self.text is None else f" {self.text!r}"
+        return f"{self.event.type or 'an event'}{shown}"[:200]
+
+
+def said(run: Observation) -> list[Said]:
+    """What a run said, each event once: types, and texts put together where they follow each other.
+
+    How a text is cut into events may depend on the clock. Of a run behind the LLM double only the
+    texts are the double's.
+    """
+    once = {event.cursor.text: event for event in reversed(lasting(run)) if event.cursor}
+    events = [event for event in lasting(run) if event.cursor and once[event.cursor.text] is event]
+    if run.run.control == "double":
+        events = [event for event in events if run.text_of(event) is not None]
+    found: list[Said] = []
+    for event in events:
+        text = run.text_of(event)
+        last = found[-1] if found else None
+        if text and last and last.text is not None and last.event.type == event.type:
+            found[-1] = Said(last.event, last.text + text)
+        else:
+            found.append(Said(event, text))
+    return found
+
+
 @requirement(
     "resume.live-tail",
     MUST,
@@ -106,6 +184,13 @@ def test_live_tail(live_cut: LiveCut) -> None:
         end.kind not in {EndKind.STOPPED, EndKind.TIMEOUT},
         expected="the end of the resumed stream behind its terminal",
         actual=f"still open {end.at - cut.run.terminals[0][0].at:.2f} s after it",
+        at=(cut.run.terminals[0][0], cut.run.last),
+    )
+    ours = len(cut.run.exchanges) <= cut.cuts  # the run was over before all cuts were made
+    expect(
+        ours or not cut.run.last.broken_off,
+        expected="a whole body of the resumed stream behind its terminal",
+        actual=how_it_ended(cut.run),
         at=(cut.run.terminals[0][0], cut.run.last),
     )
     expect(
@@ -138,10 +223,11 @@ def test_no_duplicates(live_cut: LiveCut) -> None:
     source=f"{CUT}; langgraph #7778 (join drops events)",
     breaks=f"{RESUMERS}: the answer has a hole",
     hint="replay from the log before the live tail",
-    presupposes=["resume.live-tail"],
+    presupposes=["resume.live-tail", "resume.same-events"],
 )
-def test_no_gaps(live_cut: LiveCut, dialect: Dialect) -> None:
+def test_no_gaps(live_cut: LiveCut, pauses_run: Observation, dialect: Dialect) -> None:
     expect_none_lost(joined(live_cut), dialect)
+    expect_same_said(live_cut, pauses_run)
 
 
 @requirement(
@@ -152,12 +238,27 @@ def test_no_gaps(live_cut: LiveCut, dialect: Dialect) -> None:
     source="WHATWG HTML 9.2.6: an incomplete event is discarded; its id does not count",
     breaks=f"{RESUMERS}: the event is lost, although the server sent it",
     hint="go by the client's cursor, never by what was written to the socket",
-    presupposes=["resume.no-gaps", "resume.no-duplicates"],
+    presupposes=["resume.no-gaps", "resume.no-duplicates", "resume.same-events"],
 )
 def test_mid_event_cut(cut_inside: LiveCut, dialect: Dialect) -> None:
     joined(cut_inside)
     expect_none_twice(cut_inside)
     expect_none_lost(cut_inside, dialect)
+    if cut_inside.whole is not None:
+        expect_whole(cut_inside, dialect.events(cut_inside.whole))
+
+
+def expect_whole(cut: LiveCut, read_back: Sequence[Event]) -> None:
+    """Fail unless what a client got through cuts is, event by event, what the run has."""
+    got = {event.cursor.text: event for event in lasting(cut.run) if event.cursor is not None}
+    for event in read_back:
+        mine = got.get(event.cursor.text) if event.cursor is not None else None
+        expect(
+            mine is None or (mine.type == event.type and same_json(mine.payload, event.payload)),
+            expected=f"{named(event)} to be the same on both sides of {cut.where}",
+            actual=f"{mine.payload!r}"[:200] if mine else "",
+            at=(mine, event) if mine else event,
+        )
 
 
 @requirement(
@@ -168,7 +269,12 @@ def test_mid_event_cut(cut_inside: LiveCut, dialect: Dialect) -> None:
     source=f"{CUT}; mcp typescript-sdk #2499 (second cut before any id loses the cursor)",
     breaks=f"{RESUMERS}: the beginning is lost, or the run starts over",
     hint="name the run in the head, and let a reconnect without a cursor mean its beginning",
-    presupposes=["resume.no-gaps", "resume.no-duplicates", "retry.duplicate-start"],
+    presupposes=[
+        "ids.contiguous",
+        "resume.no-gaps",
+        "resume.no-duplicates",
+        "retry.duplicate-start",
+    ],
 )
 def test_before_first_id(cut_before_ids: CutStart, dialect: Dialect) -> None:
     if dialect.profile.resume.path is None and cut_before_ids.again is None:
@@ -195,7 +301,7 @@ def test_before_first_id(cut_before_ids: CutStart, dialect: Dialect) -> None:
     expect_none_twice(cut)
     expect_none_lost(cut, dialect)
     if cut_before_ids.again is not None:
-        expect_suffix(run, None, cut_before_ids.again)
+        expect_suffix(run, None, cut_before_ids.again, early=ends_early(run))
     names = {cursor.run for _, cursor in run.identified if cursor.run is not None}
     expect(
         len(names) <= 1,
@@ -213,7 +319,7 @@ def test_before_first_id(cut_before_ids: CutStart, dialect: Dialect) -> None:
     source=CUT,
     breaks=f"{RESUMERS} on a bad network: the answer drifts",
     hint="go by the client's cursor alone; keep no count of your own for each client",
-    presupposes=["resume.no-gaps", "resume.no-duplicates"],
+    presupposes=["resume.no-gaps", "resume.no-duplicates", "disconnect.continues"],
 )
 def test_many_cuts(many_cuts: LiveCut, dialect: Dialect) -> None:
     run = joined(many_cuts).run
@@ -237,7 +343,7 @@ def test_many_cuts(many_cuts: LiveCut, dialect: Dialect) -> None:
     hint="let every reader read the log; never hand events out from one queue",
     presupposes=["resume.no-gaps"],
 )
-def test_two_readers(witnessed: Witnessed) -> None:
+def test_two_readers(witnessed: Witnessed, pauses_run: Observation) -> None:
     run, witness = witnessed.run, witnessed.witness
     if witness is None:
         raise NotTested("the second reader did not come in time")
@@ -247,7 +353,7 @@ def test_two_readers(witnessed: Witnessed) -> None:
         lived = terminal.at - first.at  # the witness was begun when the first event came
         if terminal.exchange is first.exchange and lived <= witness.head.at:
             raise NotTested("the run was over when the second reader was let in")
-    expect_suffix(run, cursor, witness)
+    expect_suffix(run, cursor, witness, early=ends_early(pauses_run))
     expect(
         run.terminals,
         expected="the first reader to get the whole run too",
@@ -290,3 +396,25 @@ def test_survive_reconnect(live_cut: LiveCut, dialect: Dialect) -> None:
                 actual=f"{high}, from the start",
                 at=event,
             )
+
+
+@requirement(
+    "resume.old-connection-open",
+    MUST,
+    tier="resumable",
+    text="Resuming works while the dead connection is still held.",
+    source="TCP: a server learns late, or never, that its peer is gone; field reports of 409",
+    breaks=f"{RESUMERS} behind a phone network: they are refused until the old connection expires",
+    hint="let the newer reader in, whatever the older one seems to do",
+    presupposes=["resume.no-gaps", "resume.no-duplicates", "resume.two-readers"],
+)
+def test_old_connection_open(half_open: LiveCut, dialect: Dialect) -> None:
+    cut = joined(half_open)
+    expect(
+        cut.run.terminals,
+        expected=f"the rest of the run, to its terminal, behind {cut.where}",
+        actual=f"{how_it_ended(cut.run)}; {cut.run.run.synthetic}",
+        at=cut.run.last,
+    )
+    expect_none_twice(cut)
+    expect_none_lost(cut, dialect)

@@ -59,7 +59,7 @@ def breaking_exchange(run: Observation) -> Recording:
 
 
 def was_cut(run: Observation) -> bool:
-    return breaking_exchange(run).end.kind in {EndKind.CUT, EndKind.RESET}
+    return breaking_exchange(run).broken_off
 
 
 def breaks_of(run: Observation) -> str:
@@ -75,7 +75,7 @@ def until_cut(run: Observation) -> Observation:
     """
     told = run.outcome not in {None, Outcome.SUCCESS} or run.last.end.kind is EndKind.REFUSED
     for number, exchange in enumerate(run.exchanges[:-1], 1):
-        if exchange.end.kind in {EndKind.CUT, EndKind.RESET} and not told:
+        if exchange.broken_off and not told:
             return replace(run, run=replace(run.run, exchanges=run.exchanges[:number]))
     return run
 
@@ -198,21 +198,23 @@ def events_behind(run: Observation, terminal: Event) -> list[Event]:
     needs=sample(terminals=1),
     timing=True,
 )
-def test_closes(complete_run: Observation) -> None:
-    terminal, _ = complete_run.terminals[0]
-    end = terminal.exchange.end
-    if end.kind is EndKind.UNKNOWN:
-        raise NotTested("the recording does not say how the exchange ended")
-    after = end.at - terminal.at
-    still_open = end.kind in {EndKind.STOPPED, EndKind.TIMEOUT}
-    expect_at_most(
-        max(after, CLOSE_AFTER_TERMINAL + 0.001) if still_open else after,
-        CLOSE_AFTER_TERMINAL,
-        lag=0.0 if still_open else complete_run.lag,
-        expected=f"the end of the body within {CLOSE_AFTER_TERMINAL:g} s of the terminal",
-        actual=f"{'still open' if still_open else 'the end'} {after:.2f} s after it",
-        at=(terminal, terminal.exchange),
-    )
+def test_closes(all_runs: list[Observation]) -> None:
+    for run in (run for run in all_runs if run.terminals):
+        terminal, _ = run.terminals[0]
+        end = terminal.exchange.end
+        if end.kind is EndKind.UNKNOWN:
+            raise NotTested("the recording does not say how the exchange ended")
+        after = end.at - terminal.at
+        still_open = end.kind in {EndKind.STOPPED, EndKind.TIMEOUT}
+        expect_at_most(
+            max(after, CLOSE_AFTER_TERMINAL + 0.001) if still_open else after,
+            CLOSE_AFTER_TERMINAL,
+            lag=0.0 if still_open else run.lag,
+            expected=f"the end of the body within {CLOSE_AFTER_TERMINAL:g} s of the terminal",
+            actual=f"{'still open' if still_open else 'the end'} {after:.2f} s after it, "
+            f"in `{run.scenario}`",
+            at=(terminal, terminal.exchange),
+        )
 
 
 @requirement(
@@ -277,7 +279,7 @@ def expect_failure_said(run: Observation) -> None:
         also=also,
     )
     expect(
-        run.terminals[0][0].exchange.end.kind not in {EndKind.CUT, EndKind.RESET},
+        not run.terminals[0][0].exchange.broken_off,
         expected="a whole body behind the terminal",
         actual=how_it_ended(run),
         at=(run.terminals[0][0], run.last),
@@ -481,10 +483,11 @@ STACK = re.compile(
     hint="send a fixed sentence and an id; log the exception",
     presupposes=["terminal.no-internals"],
 )
-def test_no_stack_traces(bad_runs: list[Observation]) -> None:
-    errors = [(run, event) for run in bad_runs for event in run.errors]
-    refused = [run for run in bad_runs if is_http_error(run)]
-    if not bad_runs:
+def test_no_stack_traces(bad_runs: list[Observation], broken_upstreams: list[Observation]) -> None:
+    failed = bad_runs + broken_upstreams
+    errors = [(run, event) for run in failed for event in run.errors]
+    refused = [run for run in failed if is_http_error(run)]
+    if not failed:
         raise NotTested("no failure could be provoked", "map a `crash` or a `fail` scenario")
     if not errors and not refused:
         raise NotApplicable("no failure ended in an error whose text could be read")

@@ -5,20 +5,35 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_agentstream.plugin import OPTIONS
+from pytest_agentstream.astray import astray
+from pytest_agentstream.cli_help import (
+    COLUMN,
+    DIALECTS,
+    DOUBLE,
+    EXAMPLES,
+    REQUIREMENTS,
+    RUN,
+    RUN_MORE,
+    WIDTH,
+    options,
+)
+from pytest_agentstream.plugin import OPTIONS, values_of_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 INI = Path(__file__).with_name("isolated.ini")
+PACKAGED = ("--pyargs", "conformance_cases")
 UNWANTED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
-USAGE = "agentstream run URL [options]"
+USAGE = "agentstream run URL [options] [agentstream/FAMILY.py[::CASE] ...]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,45 +41,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="agentstream",
         description="The conformance suite for agent streaming servers.",
+        epilog=EXAMPLES,
+        formatter_class=_AsWritten,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        usage=USAGE,
-        help="judge the server at URL, isolated from any project around",
-        description="Judge the server at URL. Options are those of the plugin without their prefix "
-        "(--dialect, --heartbeat, --config, …; see `pytest --help`), and pytest's own.",
-        allow_abbrev=False,
+    run = _add(commands, "run", "judge the server at URL, apart from any project around", RUN)
+    run.usage = USAGE
+    run.epilog = f"{options()}\n{RUN_MORE}"
+    double = _add(commands, "double", "run the LLM double alone, until Ctrl-C", DOUBLE)
+    double.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help="where to listen (4010, where `agentstream run --double` has its own); 0: a free port",
     )
-    commands.add_parser("requirements", help="list every requirement, by tier")
-    commands.add_parser("dialects", help="list the built-in dialects")
+    _add(commands, "requirements", "list what is judged, by tier", REQUIREMENTS)
+    _add(commands, "dialects", "list the built-in dialects", DIALECTS)
     given, rest = parser.parse_known_args(arguments)
     if given.command != "run":
         if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        return _print_requirements() if given.command == "requirements" else _print_dialects()
-    options, others = pytest_options(rest)
-    urls = [word for word in others if "://" in word]
-    if len(urls) + ("--agentstream-reference" in options) != 1:
-        found = " ".join(urls or others) or "none"
+        try:
+            if given.command == "double":
+                return _serve_double(given.port)
+            lines = _requirements() if given.command == "requirements" else _dialects()
+            print("\n".join(lines), flush=True)
+        except BrokenPipeError:  # `… | head -1` is no error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+        return 0
+    return _run(run, rest)
+
+
+def _run(run: argparse.ArgumentParser, rest: Sequence[str]) -> int:
+    """Judge what the words behind `run` say; says in one sentence what is wrong with them."""
+    wrong = astray(rest, values_of_options(), Path.cwd(), prefix="--")
+    if wrong:
+        run.error(wrong)
+    if _distributes(rest) and find_spec("xdist") is None:
         run.error(
-            "expected one URL such as http://127.0.0.1:8000/chat, or --reference for the bundled "
-            f"server; found {found}"
+            "-n and --dist need pytest-xdist, which is not installed here: pip install "
+            "pytest-xdist, or leave them out (the suite's waits overlap without)"
+        )
+    ours, others = pytest_options(rest)
+    urls = urls_in(others)
+    filed = ("--agentstream-command=", "--agentstream-config=")
+    in_file = any(option.startswith(filed) for option in ours)
+    count = len(urls) + ("--agentstream-reference" in ours)
+    if not count and in_file:  # then the URL stands in the configuration file
+        packaged = any(word.startswith("agentstream") for word in others)
+        return _call(pytest_command([*ours, *others, *(() if packaged else PACKAGED)]))
+    if count != 1:
+        found = " ".join(urls or others) or "none"
+        bare = [word for word in others if re.match(r"[\w.-]+:\d+(/|$)", word)]
+        if not urls and len(bare) == 1:
+            found += f"; perhaps http://{bare[0]} is meant"
+        run.error(
+            "expected one URL such as http://127.0.0.1:8000/chat, or its path and the command that "
+            "starts the server: /chat --command 'uvicorn app:app --port {port}', or --reference "
+            f"for the bundled server; found {found}"
         )
     words = [f"--agentstream-url={word}" if word in urls else word for word in others]
-    return _call(pytest_command([*options, *words]))
+    return _call(pytest_command([*ours, *words]))
 
 
 def pytest_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our options as the plugin names them, and all other words, which are pytest's or a URL."""
-    takes = {f"--{name}": "action" not in given for name, given in OPTIONS}
-    takes["--header"] = True
+    """Our options as the plugin names them, and all other words, which are pytest's or a URL.
+
+    Ours may be named as here or as the plugin does.
+    """
+    takes = {f"--{name}": given.get("action") != "store_true" for name, given in OPTIONS}
     ours: list[str] = []
     others: list[str] = []
     words = iter(arguments)
     for word in words:
         name, equals, value = word.partition("=")
+        if name.startswith("--agentstream-"):
+            name = f"--{name.removeprefix('--agentstream-')}"
         if name not in takes:
             others.append(word)
             continue
@@ -74,9 +127,18 @@ def pytest_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return ours, others
 
 
+def urls_in(words: Sequence[str]) -> list[str]:
+    """The words that are URLs, or paths of a URL: those that are no file, nor an option's value."""
+    found = []
+    for before, word in zip(("", *words), words, strict=False):
+        is_path = word.startswith("/") and not before.startswith("--") and not Path(word).exists()
+        if ("://" in word and not word.startswith("-")) or is_path:
+            found.append(word)
+    return found
+
+
 def pytest_command(arguments: Sequence[str]) -> list[str]:
     """The pytest command that runs the packaged suite and nothing of the project around it."""
-    workers = any(a.startswith(("-n", "--numprocesses", "--dist")) for a in arguments)
     return [
         sys.executable,
         "-P",  # what lies in the current folder is not to be imported
@@ -88,11 +150,16 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
         "--noconftest",
         "-p",
         "pytest_agentstream.plugin",
-        *(("-p", "xdist.plugin") if workers else ()),
+        *(("-p", "xdist.plugin") if _distributes(arguments) else ()),
         "-o",
         f"cache_dir={_cache()}",
         *arguments,
     ]
+
+
+def _distributes(arguments: Sequence[str]) -> bool:
+    """Whether pytest-xdist is asked for."""
+    return any(word.startswith(("-n", "--numprocesses", "--dist")) for word in arguments)
 
 
 def _cache() -> Path:
@@ -111,22 +178,40 @@ def _call(command: list[str]) -> int:
     return subprocess.call(command, env=environment)
 
 
-def _print_requirements() -> int:
+def _serve_double(port: int | None) -> int:
+    from pytest_agentstream.doubles.alone import serve
+    from pytest_agentstream.surroundings import FIXED_PORT
+
+    return serve(FIXED_PORT if port is None else port)
+
+
+def _requirements() -> Iterable[str]:
     from pytest_agentstream.catalogue import catalogue
     from pytest_agentstream.requirements import Tier
 
     for tier in Tier:
         wanted = [c.requirement for c in catalogue().values() if c.requirement.tier is tier]
         if wanted:
-            print(f"{tier}")
+            yield f"{tier}"
         for one in wanted:
-            print(f"  {one.slug:<36} {one.level:<6}  {one.text}")
-    return 0
+            yield f"  {one.slug:<36} {one.level:<6}  {one.text}"
 
 
-def _print_dialects() -> int:
+def _dialects() -> Iterable[str]:
     from pytest_agentstream.dialects import builtin_names, load
 
     for name in builtin_names():
-        print(f"{name:<20} {load(name).profile.title}")
-    return 0
+        yield f"{name:<20} {load(name).profile.title}"
+
+
+class _AsWritten(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=COLUMN, width=WIDTH)
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str, text: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=what, description=text, formatter_class=_AsWritten, allow_abbrev=False
+    )

@@ -23,7 +23,7 @@ from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.reconnecting import GivenUp, Reconnecting, variables
 from pytest_agentstream.recorder import Recorder, Room, no_lag
 from pytest_agentstream.recording import Recording, Run
-from pytest_agentstream.requesting import Requests, redirect, same_origin
+from pytest_agentstream.requesting import Requests, moved, redirect, same_origin
 from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.setting_up import captures
 from pytest_agentstream.target import Scenario
@@ -63,6 +63,7 @@ class Client:
         transport: Transport | None = None,
         seed: int | None = None,
         lag: Callable[[float], float] = no_lag,
+        denied: Callable[[float], float] = no_lag,
         env: Mapping[str, str] | None = None,
         room: Room | None = None,
     ) -> None:
@@ -75,8 +76,10 @@ class Client:
         self._direct = self._transport
         self._seed = target.seed if seed is None else seed
         self._lag = lag
+        self._denied = denied
         self.room = room or Room()
         self._requests = Requests(target, dialect.profile, os.environ if env is None else env)
+        self._home = ""
 
     @property
     def target(self) -> Target:
@@ -86,6 +89,19 @@ class Client:
         """Return the same client over another transport."""
         other = copy(self)
         other._transport = transport
+        return other
+
+    def at(self, target: Target) -> Client:
+        """Return the same client for a replica: what would go to the one's origin goes there."""
+        other = copy(self)
+        other._target = target
+        other._home = self._home or self._target.origin
+        return other
+
+    def unkept(self) -> Client:
+        """Return the same client for what nobody keeps: it takes no room from recordings."""
+        other = copy(self)
+        other.room = Room()
         return other
 
     @asynccontextmanager
@@ -120,8 +136,9 @@ class Client:
         those of the start request, None leaves one out. `on_block` may stop an exchange, and with
         it the run. Behind a terminal the client reads on for `watch` seconds. A server that asks
         for a wait of more than `patience` seconds is given up, and so is a run that is not over
-        within the `end` of its time-outs, all its waits included. Each exchange is appended to
-        `kept` as it ends, also where the run is cancelled in it.
+        within the `end` of its time-outs, all its waits included, or half of which it asks to wait.
+        Each exchange is appended to `kept` as it ends, also where the run is cancelled
+        in it.
 
         Raises `SetupFailed`, `TemplateError`, `ForeignOrigin`, `UnsendableRequest`.
         """
@@ -134,7 +151,7 @@ class Client:
         request = self._requests.start(scenario, captured, headers)
         backoff = backoff or Backoff(Random(f"{self._seed} {name}"))
         reconnecting = Reconnecting(self._dialect, self._requests, backoff, patience)
-        limits, began = trip.timeouts, time.perf_counter()
+        limits, began, to_wait = trip.timeouts, time.perf_counter(), 0.0
         exchanges = [await self._exchange(request, trip)]
         while True:
             run = Run(name, control, tuple(exchanges), "", tuple(captured.items()))
@@ -148,7 +165,16 @@ class Client:
                 return replace(run, synthetic=reconnecting.decide(run, events).why)
             step = reconnecting.next(run, events)
             if isinstance(step, GivenUp):
-                return replace(run, synthetic=step.why)
+                return replace(run, synthetic=step.why, unwaited=step.unwaited)
+            to_wait += step.asked
+            if to_wait > limits.end / 2:
+                unwaited = (
+                    f"the server asked for waits of {to_wait:g} s, "
+                    f"of {limits.end:g} s for the whole run"
+                )
+                return replace(
+                    run, synthetic=f"{step.why}; given up: {unwaited}", unwaited=unwaited
+                )
             over = began + limits.end - step.wait
             if time.perf_counter() >= over:
                 late = f"given up: the run is not over within {limits.end:g} s"
@@ -273,7 +299,11 @@ class Client:
     async def _record(
         self, request: Request, trip: _Trip, notes: tuple[str, ...] = ()
     ) -> Recording:
-        recorder = Recorder(room=self.room, lag_since=self._lag, notes=notes)
+        if self._home and same_origin(request.url, self._home):
+            request = replace(request, url=moved(request.url, self._target.origin))
+        recorder = Recorder(
+            room=self.room, lag_since=self._lag, denied_since=self._denied, notes=notes
+        )
         try:
             return await self._transport.exchange(
                 request,

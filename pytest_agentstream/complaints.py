@@ -25,6 +25,7 @@ _KINDS = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
+    "int_parsing_size": "a whole number of fewer digits",
     "finite_number": "a finite number",
     "tuple_type": "an array",
     "dict_type": "a table",
@@ -94,7 +95,18 @@ def _part(
             return _Part(found, f"a number above {context['gt']:g}")
         case "greater_than_equal":
             return _Part(found, f"a number not below {context['ge']:g}")
-    return _Part(found, _KINDS.get(kind) or detail["msg"])
+        case "less_than":
+            return _Part(found, f"a number below {context['lt']:g}")
+        case "less_than_equal":
+            return _Part(found, f"a number not above {context['le']:g}")
+    return _Part(found, (_KINDS.get(kind) or detail["msg"]) + _example(model, key))
+
+
+def _example(model: type[BaseModel] | None, key: str) -> str:
+    """What a value of the field may look like, where the field says so."""
+    name = _field(model, key.rpartition(".")[2]) if model is not None else None
+    examples = model.model_fields[name].examples if model is not None and name else None
+    return f" such as {examples[0]}" if examples else ""
 
 
 def _wanted(model: type[BaseModel] | None, key: str) -> str:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+from pytest_agentstream.scripts import (
+    ECHO_TEXT,
+    LONG,
+    PAUSE,
+    SCRIPTS,
+    UPSTREAM,
+    planted_by_script,
+    script_of,
+)
+from pytest_agentstream.suggesting import asking, example
 from pytest_agentstream.target import Scenario
 from pytest_agentstream.templates import names
 from pytest_agentstream.tolerances import HEAD_AT_ONCE, SILENCE_NEEDED
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_agentstream.target import Target
 
-PAUSE = 0.7
-"""Seconds; a shorter pause is not told apart from a busy machine."""
-
-LONG = 2.4
-"""Seconds; long enough that a client can be cut twenty times while the run lives."""
+__all__ = ["ECHO_TEXT", "HEADER", "SCENARIOS", "Control", "control_of", "sends_prompt"]
 
 HEADER = "X-Agentstream-Scenario"
 
@@ -38,47 +43,144 @@ SCENARIOS: Mapping[str, str] = {
     "echo": "a run that answers with `text` and nothing else",
     "long": "a run of some hundred events",
     "huge": "a run of at least 10,000 events",
+    "flood": "a run that says some 12 MiB, as fast as it can",
     "expired": "a run that is kept for `retention` seconds only",
     "fail": "a failure that the agent reports itself",
     "interrupt": "a run that waits for a person",
     "block": "a tool that blocks its worker",
     "pauses": "a run that pauses for `pause` seconds between its events",
     "overloaded": "a start that is refused with 429 or 503",
+    "upstream-error": "the LLM answers every call with 500",
+    "upstream-rate-limit": "the LLM answers every call with 429 and Retry-After: 1",
+    "upstream-rate-limit-later": "the same, once the run has called a tool",
+    "upstream-unavailable": "the LLM answers every call with 503 and Retry-After: 1",
+    "upstream-unavailable-later": "the same, once the run has called a tool",
+    "upstream-cut": "the LLM's answer is cut off after some words",
+    "upstream-short": "the LLM's answer ends after some words, without a finish reason",
+    "upstream-garbage": "the LLM sends something that is no JSON after some words",
+    "upstream-stall": "the LLM hangs after some words, for ever",
+    "upstream-truncated": "the LLM stops after some words, for its length limit",
+    "upstream-split": "the LLM sends `text`, with characters that come in two parts",
+    "upstream-slow": "the LLM answers slowly, for longer than a run may go on for nobody",
 }
 """Every scenario the suite knows, and what the server under test should do in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """By which means a scenario is asked for (`default`, `mapped`, `header`), and the scenario."""
+    """By which means a scenario is asked for, and the scenario.
+
+    `name` is `default`, `mapped`, `header` or `double`. `tag` is by what the LLM double knows the
+    calls of this run.
+    """
 
     name: str
     scenario: Scenario
+    tag: str | None = None
 
 
-ECHO_TEXT = (
-    "plain |1|Gr\u00fc\u00dfe, \u65e5\u672c\u8a9e, \U0001f30d\u200d\U0001f680|2|"
-    "one\ntwo\rthree\r\nfour\n\nfive\r\rsix|3|"
-    "a\u2028b\u2029c\u0085d|4| end"
-)
-"""What `echo` plants: characters of two to four bytes, every line end, Unicode separators."""
+DOUBLE = "let the LLM double do it: --agentstream-double"
 
 
-def control_of(target: Target, name: str, interval: float | None) -> Control:
+def control_of(
+    target: Target,
+    name: str,
+    interval: float | None,
+    seconds: float | None = None,
+    *,
+    scripted: bool = False,
+) -> Control:
     """Find the control of a scenario; `interval` is H in seconds, where one is promised.
 
-    Raises `NotTested` with the setting that would provide one.
+    `seconds` is how long it is to last, where the suite plants that and no mapping does. `scripted`
+    asks for a script of the double's, where there is one, rather than for the header.
+
+    A mapping that only declares something, and asks for nothing, leaves the asking to the header
+    or the double. Raises `NotTested` with the setting that would provide a control.
     """
-    if name in target.scenarios:
-        return Control("mapped", _planted(target.scenarios[name]))
-    if target.control_header:
-        return Control("header", _asked_by_header(target, name, interval))
+    mapped = target.scenarios.get(name)
+    by_script = bool(target.double) and name in SCRIPTS
+    by_header = target.control_header and not name.startswith(UPSTREAM)
+    by_header = by_header and not (scripted and by_script)
+    if mapped is not None and (_asks(name, mapped) or not (by_header or by_script)):
+        return Control("mapped", _planted(mapped))
+    if seconds is not None:
+        mapped = (mapped or Scenario()).model_copy(update={"seconds": seconds})
+    if by_header:
+        return Control("header", _asked_by_header(target, name, interval, mapped))
+    if by_script:
+        return _asked_by_script(target, name, interval, mapped)
     if name == "complete":
         return Control("default", Scenario())
+    option = DOUBLE
+    if not name.startswith(UPSTREAM):
+        asked = f"{example(target, name)}{_declared(name, interval)}"
+        option = f"map it: [tool.agentstream.scenarios] {name} = {{ {asked} }}"
+        option += f"; or {DOUBLE}" if name in SCRIPTS else ""
+    raise NotTested(f"no control for the scenario `{name}` ({SCENARIOS[name]})", option)
+
+
+SENT = ("json_body", "body", "method", "path", "query", "headers", "prompt")
+"""What of a mapping makes the request; the rest is declared."""
+
+
+def _asks(name: str, mapped: Scenario) -> bool:
+    """Whether a mapping says what is sent; `complete` with a place for any text leaves it open."""
+    if name == "complete" and mapped.prompt is None and "prompt" in names(_sent(mapped)):
+        return False
+    return any(getattr(mapped, key) not in (None, {}) for key in SENT)
+
+
+def _sent(scenario: Scenario) -> dict[str, Any]:
+    return {key: getattr(scenario, key) for key in SENT}
+
+
+def _with_declared(planted: Scenario, mapped: Scenario | None) -> Scenario:
+    """What is planted, and in its place what the user declares of the scenario."""
+    if mapped is None:
+        return planted
+    declared = {key: getattr(mapped, key) for key in mapped.model_fields_set - set(SENT)}
+    return planted.model_copy(update=declared)
+
+
+def _asked_by_script(
+    target: Target, name: str, interval: float | None, mapped: Scenario | None
+) -> Control:
+    """The request of `complete`, with a script for the double where the user's words belong."""
+    planted = _with_declared(planted_by_script(name, interval), mapped)
+    request = _spoken(target, name)
+    if target.control_header:
+        planted = _with_declared(planted.model_copy(update=_beside(name, interval)), mapped)
+        asked = "llm" if planted.deadline is None else f"llm; deadline={planted.deadline:g}"
+        request["headers"] = {**request.get("headers", {}), HEADER: asked}
+    tag = f"{name}-{uuid4().hex[:12]}"
+    prompt = script_of(name, planted, interval, tag)
+    return Control("double", planted.model_copy(update={**request, "prompt": prompt}), tag)
+
+
+def _beside(name: str, interval: float | None) -> dict[str, float]:
+    """What the header asks for beside a script: how long a run may hang."""
+    if name != "upstream-stall":
+        return {}
+    return {"deadline": round((interval or 0.0) * SILENCE_NEEDED * 1.05 + PAUSE, 3)}
+
+
+def _spoken(target: Target, name: str) -> dict[str, Any]:
+    """What is sent in `complete`, with {prompt} in the place of the user's words.
+
+    Raises `NotTested` where there is no such place.
+    """
+    complete = target.scenarios.get("complete", Scenario())
+    sent = {key: value for key, value in _sent(complete).items() if value not in (None, {})}
+    sent.pop("prompt", None)
+    if sends_prompt(complete):
+        return sent
+    for key in ("json_body", "query"):
+        if key in sent and "prompt" in names(changed := asking(sent[key], "{prompt}")):
+            return {**sent, key: changed}
     raise NotTested(
-        f"no control for the scenario `{name}` ({SCENARIOS[name]})",
-        f"map it: [tool.agentstream.scenarios] {name} = "
-        f"{{ {_example(target, name)}{_declared(name, interval)} }}",
+        f"the mapping of `complete` has no place for what `{name}` says to the LLM double",
+        "write {prompt} where the user's words belong: [tool.agentstream.scenarios] complete = …",
     )
 
 
@@ -119,7 +221,9 @@ def _declared(name: str, interval: float | None) -> str:
     return ""
 
 
-def _asked_by_header(target: Target, name: str, interval: float | None) -> Scenario:
+def _asked_by_header(
+    target: Target, name: str, interval: float | None, declared: Scenario | None
+) -> Scenario:
     """What is planted, asked for in the header of a request that is otherwise `complete`'s."""
     planted = Scenario()
     h = interval or 0.0
@@ -140,11 +244,15 @@ def _asked_by_header(target: Target, name: str, interval: float | None) -> Scena
         case "long":
             planted = Scenario(seconds=LONG)
         case "expired":
-            planted = Scenario(retention=0.3)
+            planted = Scenario(retention=0.8)
         case "fail":
             planted = Scenario(retryable=True)
         case "echo":
-            planted = Scenario(prompt=ECHO_TEXT, text=ECHO_TEXT, verbatim=True)
+            planted = Scenario(text=ECHO_TEXT, verbatim=True)
+    planted = planted.model_copy(update={"deterministic": True})
+    planted = _with_declared(planted, declared)
+    if name == "echo":
+        planted = planted.model_copy(update={"prompt": planted.text})
     mapped = target.scenarios.get("complete", Scenario())
     headers = {**mapped.headers, HEADER: header_value(name, planted)}
     sent = {key: getattr(mapped, key) for key in ("json_body", "body", "method", "path", "query")}
@@ -181,69 +289,3 @@ def header_value(name: str, planted: Scenario) -> str:
         if value is not None:
             written.append(f"{key}={_WRITTEN.get(type(value), str)(value)}")
     return "; ".join([asked, *written])
-
-
-TEXT_KEYS = ("message", "prompt", "content", "input", "text", "query", "question")
-"""Keys under which agents usually take what a user says."""
-
-
-def _example(target: Target, name: str) -> str:
-    """A mapping in the shape of the user's own `complete`, which asks for the scenario by name."""
-    asked = "{prompt}" if name == "echo" else name
-    complete = target.scenarios.get("complete", Scenario())
-    parts = []
-    for key, value in (
-        ("method", complete.method),
-        ("path", complete.path),
-        ("query", complete.query or None),
-        ("json", complete.json_body),
-    ):
-        if value is not None:
-            body = _asking(value, asked) if key in {"query", "json"} else value
-            parts.append(f"{key} = {_toml(body)}")
-    if complete.json_body is None and not complete.query:
-        parts.append(f'json = {{ message = "{asked}" }}')
-    return ", ".join(parts)
-
-
-def _asking(value: Any, asked: str) -> Any:
-    """The same body with the user's words replaced: the first text, under TEXT_KEYS if any is."""
-    texts = list(_texts(value, ()))
-    usual = [place for place in texts if place and place[-1] in TEXT_KEYS]
-    return _replaced(value, (usual or texts)[0], asked) if texts else value
-
-
-def _texts(value: Any, place: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
-    match value:
-        case str() if "{env:" not in value:
-            yield place
-        case dict():
-            for key, item in value.items():
-                yield from _texts(item, (*place, key))
-        case list() | tuple():
-            for number, item in enumerate(value):
-                yield from _texts(item, (*place, number))
-
-
-def _replaced(value: Any, place: tuple[str | int, ...], text: str) -> Any:
-    if not place:
-        return text
-    first, *rest = place
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    changed = {k: _replaced(v, tuple(rest), text) if k == first else v for k, v in items}
-    return changed if isinstance(value, dict) else list(changed.values())
-
-
-def _toml(value: Any) -> str:
-    """A value as it is written in an inline table; null, which TOML lacks, is left out."""
-    match value:
-        case dict():
-            pairs = (f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
-            return f"{{ {', '.join(pairs)} }}"
-        case list() | tuple():
-            return f"[{', '.join(_toml(item) for item in value if item is not None)}]"
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pytest_agentstream.commands import EXAMPLE, problems_around, whole_url
 from pytest_agentstream.controls import PLACEHOLDER, SCENARIOS, sends_prompt
 from pytest_agentstream.dialects import DialectError, builtin_names
 from pytest_agentstream.dialects import load as load_dialect
 from pytest_agentstream.dialects.names import matches
+from pytest_agentstream.target import PORT
 from pytest_agentstream.templates import TemplateError, names, render
 from pytest_agentstream.wording import listed, nearest, shown
 
@@ -35,13 +37,21 @@ def problems_of(target: Target, env: Mapping[str, str]) -> list[Problem]:
         *_scenarios(target, dialect),
         *_setup(target),
         *_templates(target, dialect, env),
+        *problems_around(target, env),
     ]
 
 
 def _url(target: Target) -> Iterator[Problem]:
     expected = "expected an absolute http:// or https:// URL such as http://127.0.0.1:8000/chat"
+    if target.command:
+        expected += ', or its path: "/chat"'
+    elif "{port}" in target.url or target.url.startswith("/"):
+        where = "names {port}" if "{port}" in target.url else f"is {shown(target.url)}, a path"
+        command = f"or what starts the server: --agentstream-command {EXAMPLE!r}"
+        yield "url", f"{where}, and there is no command; {expected}, {command}"
+        return
     try:
-        parts = urlsplit(target.url)
+        parts = urlsplit(whole_url(target).replace(PORT, "8000"))
         templated = names(parts.netloc)
         good = templated or (parts.scheme in {"http", "https"} and parts.hostname)
         _ = templated or parts.port
@@ -147,7 +157,8 @@ def _templates(
         sent = {"request": step.request, "json": step.json_body, "headers": step.headers}
         yield from _unknown(f"setup[{number}]", sent, captured, env)
         captured |= step.capture.keys()
-    yield from _unknown("url", target.url, captured, env)
+    # a port that nobody can fill in is complained about where the URL is
+    yield from _unknown("url", target.url, captured | {"port"}, env)
     # these go with setup requests too, before anything is captured
     yield from _unknown("headers", target.headers, (), env)
     for name, scenario in target.scenarios.items():

@@ -23,6 +23,7 @@ LONGEST_READ = 4096
 """Characters, or bytes, of one text of the server's that are looked at to show some of it."""
 
 SHOWN_HEADERS = (
+    "connection",
     "content-type",
     "content-length",
     "transfer-encoding",

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from pytest_agentstream.preflight import PreflightFailed
+from pytest_agentstream.surroundings import SurroundingsError
+
 if TYPE_CHECKING:
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.probing import Probe
@@ -34,11 +39,22 @@ class BlockingClient:
 
     def result(self, probe: Probe) -> Any:
         """What a probe returned; it runs at most once in a session, whoever asks."""
-        self._session.begin([])
+        self._begin()
         return self._session.scheduler.result(probe)
 
+    def _begin(self) -> None:
+        """Have a server that streams; fails the test that asks where there is none."""
+        __tracebackhide__ = True
+        try:
+            self._session.begin([])
+        except (PreflightFailed, SurroundingsError) as failure:
+            why = str(failure)
+        else:
+            return
+        pytest.fail(why, pytrace=False)
+
     def _call(self, method: str, *args: object, **options: Any) -> Any:
-        self._session.begin([])
+        self._begin()
         driver = self._session.driver("a test")
 
         async def call() -> object:

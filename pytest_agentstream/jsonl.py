@@ -57,7 +57,15 @@ def read_recordings(path: Path) -> list[Run]:
                 lines.next(_ExchangeLine, f"exchange {place + 1} of {run.exchanges}").recording()
                 for place in range(run.exchanges)
             )
-            runs.append(Run(run.scenario, run.control, exchanges, run.synthetic))
+            runs.append(
+                Run(
+                    run.scenario,
+                    run.control,
+                    exchanges,
+                    run.synthetic,
+                    unwaited=run.unwaited,
+                )
+            )
         lines.expect_end()
     return runs
 
@@ -70,6 +78,7 @@ def _lines(runs: Sequence[Run], redact: Callable[[Headers], Headers]) -> Iterato
                 "scenario": run.scenario,
                 "control": run.control,
                 "synthetic": run.synthetic,
+                "unwaited": run.unwaited,
                 "exchanges": len(run.exchanges),
             }
         }
@@ -92,6 +101,7 @@ def _exchange(recording: Recording, redact: Callable[[Headers], Headers]) -> dic
         "started": recording.started,
         "connected": recording.connected,
         "lag": recording.lag,
+        "denied": recording.denied,
         "timed": recording.timed,
         "notes": recording.notes,
     }
@@ -143,6 +153,7 @@ class _Run(_Written):
     scenario: str
     control: str
     synthetic: str
+    unwaited: str = ""
     exchanges: NonNegativeInt
 
 
@@ -185,6 +196,7 @@ class _Exchange(_Written):
     started: str
     connected: _Seconds | None
     lag: _Seconds
+    denied: _Seconds = 0.0
     timed: bool
     notes: tuple[str, ...]
 
@@ -207,6 +219,7 @@ class _ExchangeLine(_Written):
             started=read.started,
             connected=read.connected,
             lag=read.lag,
+            denied=read.denied,
             timed=read.timed,
             notes=read.notes,
         )

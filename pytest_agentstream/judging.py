@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_agentstream.evidence import fit, show
 from pytest_agentstream.observing import COUNTS, Observation
-from pytest_agentstream.probing import Probe, closure, probes_of
+from pytest_agentstream.probing import Probe, closure, probes_of, resting_on
 from pytest_agentstream.requirements import Level, Tier
 from pytest_agentstream.scheduling import ProbeError
 from pytest_agentstream.verdicts import (
@@ -21,12 +21,14 @@ from pytest_agentstream.verdicts import (
     NotApplicable,
     NotTested,
     Outcome,
+    ServerDied,
+    ServerGone,
     Verdict,
 )
 from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_agentstream.cases import Case
     from pytest_agentstream.dialects import Dialect
@@ -43,7 +45,7 @@ class CaseResult:
     """What came out for one requirement, ready for every report: redacted, escaped, capped.
 
     `reason` says why in one sentence, `option` what would make it testable, `blocked_by` the slug
-    of the root cause, `wire` the recording lines.
+    of the root cause, `wire` the recording lines, `log` what the server's process wrote meanwhile.
     """
 
     slug: str
@@ -61,6 +63,7 @@ class CaseResult:
     hint: str = ""
     also: tuple[str, ...] = ()
     wire: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
     timing: bool = False
 
     def to_json(self) -> str:
@@ -73,6 +76,7 @@ class CaseResult:
             "verdict": Verdict(values["verdict"]),
             "also": tuple(values["also"]),
             "wire": tuple(values["wire"]),
+            "log": tuple(values["log"]),
         }
         return cls(**values)
 
@@ -84,8 +88,8 @@ class CaseResult:
             ("Actual", self.actual),
             ("Because", self.reason),
             *(("Also", sentence) for sentence in self.also),
-            ("Breaks", self.breaks),
-            ("Hint", self.hint),
+            ("Breaks", "" if self.verdict is Verdict.CONTROL_BROKEN else self.breaks),
+            ("Hint", "" if self.verdict is Verdict.CONTROL_BROKEN else self.hint),
             ("To test", self.option),
             ("Control", self.control),
         ]
@@ -93,6 +97,7 @@ class CaseResult:
         if self.wire:
             body.append(f"  {'Recording':<12} {self.wire[0]}")
             body += [f"  {line}" for line in self.wire[1:]]
+        body += [f"  {'' if n else 'Server log':<12} {line}" for n, line in enumerate(self.log)]
         return [f"{self.slug} ({self.level}, {self.tier}): {self.verdict}", *body]
 
 
@@ -101,7 +106,14 @@ class Results(Protocol):
 
     def result(self, probe: Probe) -> Any: ...
 
-    def again(self, probes: Iterable[Probe]) -> None: ...
+    def again(self, probes: Iterable[Probe]) -> Iterator[Results]:
+        """Other results of the same probes, each built on nothing else of this one."""
+
+    def recover(self, probes: Iterable[Probe]) -> bool: ...
+
+
+def _no_log(_finding: Finding, _probes: Iterable[Probe]) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass
@@ -109,6 +121,7 @@ class Judge:
     """Judge cases, each once; what a case presupposes is judged first.
 
     `catalogue` maps slugs to cases, selected or not. `redact` hides secrets in what is reported.
+    `log` returns what the server's process wrote while a finding came about, where that is known.
     """
 
     catalogue: Mapping[str, Case]
@@ -117,9 +130,12 @@ class Judge:
     dialect: Dialect
     ledger: Ledger
     redact: Redactor
+    log: Callable[[Finding, Iterable[Probe]], tuple[str, ...]] = _no_log
+    _deaths: dict[int, str] = field(default_factory=dict)  # the finding's id -> who reports it
     _known: dict[str, CaseResult] = field(default_factory=dict)
     _broken: dict[str, str] = field(default_factory=dict)  # scenario -> the case that found it
-    _on_broken: dict[str, str] = field(default_factory=dict)  # case -> the scenario it rests on
+    _mending: dict[str, str] = field(default_factory=dict)  # scenario -> what would mend it
+    _behind: dict[str, frozenset[str]] = field(default_factory=dict)  # case -> broken scenarios
     _judging: list[str] = field(default_factory=list)
 
     def judge(self, case: Case) -> CaseResult:
@@ -136,6 +152,7 @@ class Judge:
         return self._known[case.slug]
 
     def _judge(self, case: Case) -> CaseResult:
+        self._behind[case.slug] = frozenset()
         why = self.dialect.not_applicable(case.slug)
         if why is not None:
             return self._make(case, Verdict.NOT_APPLICABLE, reason=why)
@@ -147,11 +164,13 @@ class Judge:
         except InDoubt as doubt:
             first = doubt
         # a time within our own lag: probe once more, alone; still in doubt is our error
+        reason = f"in doubt ({first}), and it could not be probed again: the session has ended"
         try:
-            self.results.again(probes_of(case).values())
-            return self._attempt(case)
-        except InDoubt as second:
-            reason = f"in doubt twice, for our own lag: {first}; then {second}"
+            for results in self.results.again(probes_of(case).values()):
+                try:
+                    return self._attempt(case, results)
+                except InDoubt as second:
+                    reason = f"in doubt twice, for our own lag: {first}; then {second}"
         except ProbeError as error:
             reason = f"in doubt ({first}), and it could not be probed again: {error}"
         return self._make(case, Verdict.ERROR, reason=reason)
@@ -170,18 +189,24 @@ class Judge:
             return blocker
         return replace(own, also=(*own.also, f"{root.slug}, which this presupposes, is warned"))
 
-    def _attempt(self, case: Case) -> CaseResult:
+    def _attempt(self, case: Case, results: Results | None = None) -> CaseResult:
         """The result of one look at what the probes have; raises `InDoubt`."""
+        results = results or self.results
         values: dict[str, object] = {}
         try:
             for name, probe in probes_of(case).items():
-                values[name] = self.results.result(probe)
+                values[name] = results.result(probe)
             self._check_sample(case, values)
             known = {"target": self.target, "dialect": self.dialect, **values}
             case.check(**{name: known[name] for name in case.parameters})
         except InDoubt:
             raise
         except Outcome as outcome:
+            try:
+                if self._recovers(outcome, case, results):
+                    return self._attempt(case, results)
+            except ProbeError as error:
+                return self._make(case, Verdict.ERROR, reason=str(error), values=values)
             return self._outcome(case, outcome, values)
         except ProbeError as error:
             return self._make(case, Verdict.ERROR, reason=str(error), values=values)
@@ -189,7 +214,13 @@ class Judge:
             return self._make(case, Verdict.ERROR, reason=_broke(case, error), values=values)
         return self._make(case, Verdict.MET, values=values)
 
+    def _recovers(self, outcome: Outcome, case: Case, results: Results) -> bool:
+        """Whether what was lost with a server that ended has been asked once more."""
+        lost = isinstance(outcome, ServerGone | ServerDied)
+        return lost and results.recover(probes_of(case).values())
+
     def _blocker(self, case: Case) -> CaseResult | None:
+        """What keeps a case from being judged; a broken control only keeps those on its own run."""
         for slug in case.requirement.presupposes:
             if slug not in self.catalogue:
                 hint = nearest(slug, self.catalogue)
@@ -200,8 +231,10 @@ class Judge:
                 return self._make(
                     case, Verdict.BLOCKED, reason=f"blocked by {root}", blocked_by=root
                 )
-            if slug in self._on_broken:
-                return self._untestable(case, self._on_broken[slug])
+            broken = self._behind[slug]
+            self._behind[case.slug] |= broken
+            for scenario in sorted(broken & resting_on(probes_of(case).values())):
+                return self._untestable(case, scenario)
         return None
 
     def _check_sample(self, case: Case, values: Mapping[str, object]) -> None:
@@ -217,6 +250,12 @@ class Judge:
 
     def _outcome(self, case: Case, outcome: Outcome, values: Mapping[str, object]) -> CaseResult:
         match outcome:
+            case ServerDied(finding=finding):
+                first = self._deaths.setdefault(id(finding), case.slug)
+                if first != case.slug:
+                    why = f"blocked by {first}"
+                    return self._make(case, Verdict.BLOCKED, reason=why, blocked_by=first)
+                return self._make(case, Verdict.FAILED, finding=finding, values=values)
             case Failed(finding=finding):
                 level = self.dialect.level_of(case.slug, case.requirement.level)
                 verdict = Verdict.FAILED if level is Level.MUST else Verdict.WARNED
@@ -236,18 +275,25 @@ class Judge:
     ) -> CaseResult:
         if self._broken.setdefault(broken.scenario, case.slug) != case.slug:
             return self._untestable(case, broken.scenario)
-        self._on_broken[case.slug] = broken.scenario
+        self._behind[case.slug] |= {broken.scenario}
+        self._mending[broken.scenario] = broken.option
         finding = Finding(broken.expected, broken.actual, recording=broken.recording)
         reason = f"the control of `{broken.scenario}` does not do what it says"
         return self._make(
-            case, Verdict.CONTROL_BROKEN, reason=reason, finding=finding, values=values
+            case,
+            Verdict.CONTROL_BROKEN,
+            reason=reason,
+            option=broken.option,
+            finding=finding,
+            values=values,
         )
 
     def _untestable(self, case: Case, scenario: str) -> CaseResult:
         """Not tested, since it rests on a control that was found to be broken."""
-        self._on_broken[case.slug] = scenario
+        self._behind[case.slug] |= {scenario}
         reason = f"the control of `{scenario}` is broken, see {self._broken[scenario]}"
-        option = f"mend the mapping: [tool.agentstream.scenarios] {scenario} = …"
+        mapping = f"mend the mapping: [tool.agentstream.scenarios] {scenario} = …"
+        option = self._mending[scenario] or mapping
         return self._make(case, Verdict.NOT_TESTED, reason=reason, option=option)
 
     def _make(
@@ -279,6 +325,7 @@ class Judge:
             hint=self._fit(finding.hint or wanted.hint) if finding else "",
             also=tuple(self._fit(text) for text in finding.also) if finding else (),
             wire=tuple(show(finding, self.ledger, self.redact)) if finding else (),
+            log=self.log(finding, probes_of(case).values()) if finding else (),
             timing=case.timing,
         )
 
@@ -294,7 +341,19 @@ def _flat(values: Iterable[object]) -> list[object]:
 
 
 def _observations(values: Mapping[str, object]) -> list[Observation]:
-    return [value for value in _flat(values.values()) if isinstance(value, Observation)]
+    return [seen for value in values.values() for seen in _runs_in(value)]
+
+
+def _runs_in(value: object) -> list[Observation]:
+    """The runs in what a probe returned, also in dataclasses of the probe's own."""
+    if isinstance(value, Observation):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [seen for one in value for seen in _runs_in(one)]
+    ours = type(value).__module__.startswith("pytest_agentstream.")
+    if ours or isinstance(value, type) or not is_dataclass(value):
+        return []
+    return [seen for one in fields(value) for seen in _runs_in(getattr(value, one.name))]
 
 
 def _broke(case: Case, error: Exception) -> str:

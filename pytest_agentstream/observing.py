@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
-from pytest_agentstream.dialects.paths import find
+from pytest_agentstream.dialects.paths import agrees, find
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.verdicts import NotTested
 
@@ -58,6 +58,11 @@ class Observation:
     def lag(self) -> float:
         """The worst lag of our own event loop during the run, in seconds."""
         return max(exchange.lag for exchange in self.exchanges)
+
+    @property
+    def denied(self) -> float:
+        """How much of a second of the run we waited for a processor at worst, in seconds."""
+        return max(exchange.denied for exchange in self.exchanges)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -134,6 +139,27 @@ class Observation:
             raise NotTested("the planted text has none of the characters that this is about")
         return [(part, came.get(mark)) for mark, part in parts]
 
+    def place_of(self, part: str) -> Event | None:
+        """The event in which a part of the planted text begins to differ from what was planted.
+
+        Where its marks did not come: the event that cannot be read, or else the last one.
+        """
+        planted = _marked(self.declared.text or "")
+        mark = next(mark for mark, said in planted.items() if said == part)
+        start = 0 if mark == "start" else self.text.find(mark)
+        if start < 0:
+            unread = [event for event in self.content if event.problem is not None]
+            return next(iter(unread or self.content[-1:]), None)
+        start += 0 if mark == "start" else len(mark)
+        alike = zip(self.text[start:], part, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], alike))
+        at = 0
+        for event in self.events:
+            at += len(self.text_of(event) or "")
+            if at > start + same:
+                return event
+        return self.content[-1] if self.content else None
+
     @cached_property
     def is_torn(self) -> bool:
         """Whether line ends that were planted in the text did not come back as sent.
@@ -144,6 +170,17 @@ class Observation:
             return any(came != sent for sent, came in self.planted_segments("\n\r"))
         except NotTested:
             return False
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the run says so, where its answer is not whole and its dialect has a place."""
+        rules = self.dialect.profile.order.incomplete
+        return any(
+            self.dialect.matches_type(event.sentinel or event.type, rule.event)
+            and agrees(event.payload, rule.where)
+            for event in self.events
+            for rule in rules
+        )
 
     def violations(self, slug: str) -> tuple[Violation, ...]:
         return self.reading.of(slug)

@@ -20,12 +20,15 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("reference", {"action": "store_true", "help": "judge the bundled reference server"}),
     ("dialect", {"metavar": "NAME|FILE", "help": "a built-in dialect, or a TOML file of your own"}),
     ("config", {"metavar": "FILE", "help": "a file with [tool.agentstream]; default: the nearest"}),
-    ("heartbeat", {"metavar": "SECONDS", "help": "the promised heartbeat interval H"}),
+    ("heartbeat", {"metavar": "SECONDS", "help": "the heartbeat interval that is promised, H"}),
     ("header", {"metavar": "'NAME: VALUE'", "action": "append", "help": "sent with every request"}),
-    ("control-header", {"action": "store_true", "help": "ask for them in X-Agentstream-Scenario"}),
-    ("level", {"metavar": "must|should", "help": "the lowest level that makes a run red"}),
-    ("require", {"metavar": "TIER", "help": "an untested MUST up to this tier is red"}),
-    ("allow", {"metavar": "CLASS,…", "help": "probe classes beyond loopback: fuzz,load,attack"}),
+    ("control-header", {"action": "store_true", "help":
+        "ask for scenarios without a mapping in X-Agentstream-Scenario, which test builds honour"}),
+    ("level", {"metavar": "must|should", "help": "the lowest level that makes a run red (must)"}),
+    ("require", {"metavar": "TIER", "help": "an untested MUST is red, too, up to this tier: core, "
+        "live, resilient, resumable, durable, hardened"}),
+    ("allow", {"metavar": "CLASS,…", "help": "probe classes that are allowed beyond this machine's "
+        "loopback, too: fuzz,load,attack"}),
     ("max-runs", {"metavar": "N", "help": "start at most N agent runs"}),
     ("concurrency", {"metavar": "N", "help": "at most N probes at once (16)"}),
     ("baseline", {"metavar": "FILE", "help": "known failures by slug (agentstream-baseline.toml)"}),
@@ -33,13 +36,40 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("report", {"metavar": "FILE", "help": "write every verdict to FILE as JSON"}),
     ("recordings", {"metavar": "FILE", "help": "write every recording to FILE as JSONL"}),
     ("seed", {"metavar": "N", "help": "the seed of back-off and jitter (0)"}),
+    ("double", {"action": "store_true", "help":
+        "run a scripted LLM for the server under test to ask in place of a real one"}),
+    ("command", {"metavar": "CMD", "action": "append", "help":
+        "start the server under test: 'uvicorn app:app --port {port}'; again for each replica"}),
+    ("replica", {"metavar": "URL", "action": "append", "help":
+        "the start endpoint of a further replica that runs already"}),
+    ("toxiproxy", {"metavar": "URL", "help": "inject faults with the Toxiproxy at this address"}),
+    ("grace", {"metavar": "SECONDS", "help": "how long the server may take to shut down"}),
 )  # fmt: skip
+
+PREFIX = "--agentstream-"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("agentstream", "conformance of agent streaming servers")
     for name, options in OPTIONS:
-        group.addoption(f"--agentstream-{name}", dest=f"agentstream_{_key(name)}", **options)
+        group.addoption(f"{PREFIX}{name}", dest=f"agentstream_{_key(name)}", **options)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Complain about words that went astray, before pytest takes them for paths or options."""
+    if any(word.startswith(PREFIX) for word in args):
+        from pytest_agentstream.astray import astray
+
+        here = early_config.invocation_params.dir
+        wrong = astray(args, values_of_options(), here, prefix=PREFIX)
+        if wrong:
+            raise pytest.UsageError(f"agentstream: {wrong}")
+
+
+def values_of_options() -> dict[str, str | None]:
+    """What the value of each option is called; None for a flag."""
+    return {name: options.get("metavar") for name, options in OPTIONS}
 
 
 def _key(name: str) -> str:

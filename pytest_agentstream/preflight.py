@@ -10,10 +10,12 @@ from pytest_agentstream.dialects import builtin_names
 from pytest_agentstream.evidence import WIDTH, cap, escape, fit, heading
 from pytest_agentstream.recording import EndKind, Phase
 from pytest_agentstream.requesting import REDIRECTS
+from pytest_agentstream.server_log import shown
 
 if TYPE_CHECKING:
     from pytest_agentstream.evidence import Numbering
     from pytest_agentstream.observing import Observation
+    from pytest_agentstream.process import ManagedProcess
     from pytest_agentstream.recording import Head, Recording
     from pytest_agentstream.redaction import Redactor
     from pytest_agentstream.setting_up import SetupFailed
@@ -53,15 +55,15 @@ def refusal_of(recording: Recording, events: int) -> Refusal | None:
     if not 200 <= head.status < 300:
         return _REFUSED.get(head.status) or _refused_otherwise(head.status)
     said = f"it answered {head.status}"
+    media = (head.value("content-type") or "no content type").split(";")[0].strip().lower()
+    if not events and media in {"text/html", "application/xhtml+xml"}:
+        return Refusal(f"{said} with an HTML page, not a stream", _URL)
+    if not events and "json" in media:
+        return Refusal(f"{said} with {media}, not a stream", _STREAMING)
     if recording.end.kind is EndKind.LIMIT:
         return Refusal(f"{said} with more than can be judged: {recording.end.detail}", _SHORTER)
     if events:
         return None
-    media = (head.value("content-type") or "no content type").split(";")[0].strip().lower()
-    if media in {"text/html", "application/xhtml+xml"}:
-        return Refusal(f"{said} with an HTML page, not a stream", _URL)
-    if "json" in media:
-        return Refusal(f"{said} with {media}, not a stream", _STREAMING)
     if recording.end.kind is EndKind.TIMEOUT and recording.coding and not recording.body:
         return Refusal(
             f"{said} and sent nothing that can be decoded: {recording.end.detail}", _FLUSH
@@ -111,6 +113,18 @@ def unsent(why: str, setting: str, redact: Redactor) -> PreflightFailed:
         f"  Why   {fit(why, redact, 4 * WIDTH)}\n"
         f"  Set   {fit(setting, redact, 4 * WIDTH)}"
     )
+
+
+def with_log(
+    failure: PreflightFailed, process: ManagedProcess | None, redact: Redactor
+) -> PreflightFailed:
+    """The failure, with what the server's process said, where the suite runs it."""
+    if process is None:
+        return failure
+    lines = shown(process.log_tail().splitlines(), redact) or ["(nothing)"]
+    end = [f"  Ended {process.name} {process.death.words}"] if process.death else []
+    log = [f"  {'' if number else 'Log':<5} {line}" for number, line in enumerate(lines)]
+    return PreflightFailed("\n".join([str(failure), *end, *log]))
 
 
 def setup_failed(failure: SetupFailed, redact: Redactor, numbering: Numbering) -> PreflightFailed:

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 
     from pytest_agentstream.cases import Case
 
-RESOURCES = frozenset({"target", "dialect", "client", "preflight"})
-"""What a probe may ask for besides other probes; the scheduler supplies them."""
+RESOURCES = frozenset({"target", "dialect", "client", "preflight", "double", "process", "replicas"})
+"""What a probe may ask for besides other probes; the scheduler supplies them.
+
+`double` is the `LlmDouble` behind the server, `process` its `ManagedProcess`, `replicas` a tuple of
+drivers, one for each further replica; without them the probe is not tested.
+"""
+
+ASKING = frozenset({"client", "preflight", "process", "replicas"})
+"""Those of them that reach the server under test."""
 
 PACKAGED = "conformance_cases.probes"
 
@@ -35,8 +43,9 @@ class Probe:
     """An async function with what must be known before it runs.
 
     `scenarios` are what it asks the agent for, `runs` how many runs it starts. `exclusive` probes
-    get the server for themselves, after all others. `optional` names probes whose *not tested* is
-    handed over as None instead of spreading. `timeout` bounds it, in seconds.
+    get the server for themselves, after all others. `optional` names probes and resources whose
+    *not tested* (or, for probes, an LLM double that nobody asked) is handed over as None instead
+    of spreading. `timeout` bounds it, in seconds.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -53,13 +62,28 @@ class Probe:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        return tuple(inspect.signature(self.function).parameters)
+        return _parameters(self.function)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks the server anything itself, and not only through the probes it needs."""
+        return not ASKING.isdisjoint(self.parameters)
 
     @property
     def needs(self) -> tuple[Probe, ...]:
         """The probes among the parameters, looked up as names of the function's own module."""
-        names = (name for name in self.parameters if name not in RESOURCES)
-        return tuple(find(name, vars_of(self.function), self.name) for name in names)
+        return _needs(self)
+
+
+@cache
+def _needs(asker: Probe) -> tuple[Probe, ...]:
+    names = (name for name in asker.parameters if name not in RESOURCES)
+    return tuple(find(name, vars_of(asker.function), asker.name) for name in names)
+
+
+@cache
+def _parameters(function: Callable[..., object]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 @overload
@@ -131,6 +155,26 @@ def probes_of(case: Case) -> dict[str, Probe]:
     """The probes that a case looks at, by parameter name; raises LookupError for an unknown one."""
     around = vars_of(case.check)
     return {name: find(name, around, case.slug) for name in case.probes}
+
+
+def asking(probes: Iterable[Probe]) -> tuple[Probe, ...]:
+    """The probes, with those that they need in the place of each that asks nothing itself."""
+    found: dict[Probe, None] = {}
+    for one in probes:
+        found.update(dict.fromkeys([one] if one.asks else asking(one.needs)))
+    return tuple(found)
+
+
+def resting_on(probes: Iterable[Probe]) -> frozenset[str]:
+    """The scenarios whose own runs the probes are about, or need.
+
+    One that takes whatever runs there are (`optional`) rests on none of these.
+    """
+    found: set[str] = set()
+    for one in probes:
+        required = [needed for needed in one.needs if needed.name not in one.optional]
+        found |= {*one.scenarios, *resting_on(required)}
+    return frozenset(found)
 
 
 def closure(probes: Iterable[Probe]) -> tuple[Probe, ...]:

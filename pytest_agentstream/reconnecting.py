@@ -30,18 +30,26 @@ DETACHED = frozenset({201, 202})
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The next request of a run, how many seconds to wait before it, and why it is made."""
+    """The next request of a run, how many seconds to wait before it, and why it is made.
+
+    `asked` is the part of the wait that the server asked for.
+    """
 
     request: Request
     wait: float
     why: str
+    asked: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """There is no next request, and why; the run's end is made up."""
+    """There is no next request, and why; the run's end is made up.
+
+    `unwaited` says what would have had to be waited for, where that alone is the reason.
+    """
 
     why: str
+    unwaited: str = ""
 
 
 class Reconnecting:
@@ -91,13 +99,13 @@ class Reconnecting:
             self._backoff.progress()
         floor = self._floor(run, events)
         if floor is not None and floor > self._patience:
-            return GivenUp(
-                f"{decision.why}; given up: the server asks for a wait of {floor:g} s, "
-                f"longer than {self._patience:g} s"
-            )
+            asked = f"the server asks for a wait of {floor:g} s, longer than {self._patience:g} s"
+            return GivenUp(f"{decision.why}; given up: {asked}", asked)
+        if _same_tail(run):
+            return GivenUp(f"{decision.why}; given up: the same unfinished block came twice")
         if why := self._backoff.exhausted:
             return GivenUp(f"{decision.why}; given up: {why}")
-        return Attempt(request, self._backoff.next(floor), decision.why)
+        return Attempt(request, self._backoff.next(floor), decision.why, floor or 0.0)
 
     def _is_detached(self, run: Run) -> bool:
         first = run.first
@@ -218,6 +226,15 @@ def _last_event_id(run: Run) -> str:
                 if block.id is not None:
                     return block.id
     return ""
+
+
+def _same_tail(run: Run) -> bool:
+    """Whether the server said the same half of an event twice, and meant it: it has no more."""
+    *_, before, last = (None, *run.exchanges)
+    if before is None or not (before.ended_cleanly and last.ended_cleanly and last.is_stream):
+        return False
+    torn = bool(last.blocks) and not last.blocks[-1].complete and last.blocks[-1].has_data
+    return torn and before.body.endswith(last.blocks[-1].raw)
 
 
 def _retry(run: Run) -> int | None:

@@ -75,8 +75,9 @@ class Recorder:
     """Collect one exchange.
 
     `max_body` is in bytes; `room` is shared by the recordings of a session. `lag_since` says by how
-    many seconds the event loop was late at worst since a time of `time.perf_counter`. `notes` are
-    kept with the recording.
+    many seconds the event loop was late at worst since a time of `time.perf_counter`, and
+    `denied_since` how many seconds of a processor it was denied. `notes` are kept with the
+    recording.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Recorder:
         max_body: int = MAX_BODY,
         room: Room | None = None,
         lag_since: Callable[[float], float] = no_lag,
+        denied_since: Callable[[float], float] = no_lag,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.request: Request | None = None
@@ -96,7 +98,8 @@ class Recorder:
         self._end: End | None = None
         self._notes = notes
         self._lag_since = lag_since
-        self._lag = 0.0
+        self._denied_since = denied_since
+        self._lag = self._denied = 0.0
         self._left = max_body
         self._max_body = max_body
         self._own = Room(MOST_IN_ONE)
@@ -200,7 +203,7 @@ class Recorder:
         """Take the end, which is now; a second one is ignored."""
         if self._end is None:
             self._end = End(kind, self.now(), phase, detail)
-            self._lag = self._lag_since(self._zero)
+            self._lag, self._denied = self._lag_since(self._zero), self._denied_since(self._zero)
 
     @property
     def recording(self) -> Recording:
@@ -216,6 +219,7 @@ class Recorder:
             started=self._started,
             connected=self._connected,
             lag=self._lag if self._end else self._lag_since(self._zero),
+            denied=self._denied if self._end else self._denied_since(self._zero),
             notes=self._notes,
         )
         if recording.coding:

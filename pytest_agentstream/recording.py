@@ -145,8 +145,10 @@ class Recording:
     """Everything seen on one HTTP exchange. Times are seconds since the request was begun.
 
     `started` is the wall clock (UTC, ISO 8601). `lag` is the event loop's own worst delay
-    meanwhile, in seconds: what a timing in here can be wrong by. `connected` is when the connection
-    stood, or None where it never did or was reused. `timed` is False where the times are not real.
+    meanwhile, in seconds: what a timing in here can be wrong by; `denied` is how much of a second
+    it waited for a processor, at worst, as may a server beside us. `connected` is when the
+    connection stood, or None where it never did or was reused. `timed` is False where the times are
+    not real.
 
     `chunks` are the bytes as sent, less the transfer coding. `content`, `body` and `blocks`, and
     with them every offset, are behind the content coding too; without one they are the same.
@@ -159,6 +161,7 @@ class Recording:
     started: str = ""
     connected: float | None = None
     lag: float = 0.0
+    denied: float = 0.0
     timed: bool = True
     notes: tuple[str, ...] = field(default=())
 
@@ -224,15 +227,21 @@ class Recording:
         """Whether the body's own end was seen, so that what is absent really was not sent."""
         return self.end.kind in {EndKind.COMPLETE, EndKind.CLOSE_DELIMITED}
 
+    @property
+    def broken_off(self) -> bool:
+        """Whether the connection was closed or reset before the body's own end."""
+        return self.end.kind in {EndKind.CUT, EndKind.RESET}
+
 
 @dataclass(frozen=True)
 class Run:
     """One agent run as clients saw it: exchanges joined by reconnects, first to last.
 
     `scenario` and `control` say what was asked and how; `synthetic` is the end that the reference
-    client made up because the server gave none, or an empty string. `captured` are the values that
-    its templates had (of setup steps, and `uuid`); they may be secrets, are no evidence, and are
-    never written to a file.
+    client made up because the server gave none, or an empty string; `unwaited` says why, where its
+    own bounds alone forbade it to wait and try again. `captured` are the values that its templates
+    had (of setup steps, and `uuid`); they may be secrets, are no evidence, and are never written to
+    a file.
     """
 
     scenario: str
@@ -240,6 +249,7 @@ class Run:
     exchanges: tuple[Recording, ...]
     synthetic: str = ""
     captured: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    unwaited: str = ""
 
     @property
     def first(self) -> Recording:

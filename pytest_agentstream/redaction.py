@@ -28,6 +28,8 @@ SHORTEST_SECRET = 4
 SHORTEST_COOKIE = 8
 """Characters; shorter values of cookies are words such as `true`, not sessions."""
 
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE)
+
 REDACTED = "[redacted]"
 CREDENTIALS = frozenset(
     {"authorization", "cookie", "set-cookie", "proxy-authorization", "x-api-key", "api-key"}
@@ -126,6 +128,11 @@ class Redactor:
         # "(?!)" never matches
         self._text = re.compile("|".join(map(re.escape, forms)) or "(?!)")
         self._bytes = re.compile(b"|".join(map(re.escape, raw)) or b"(?!)")
+
+
+def names_secret(variable: str) -> bool:
+    """Whether a variable of the environment holds a secret, by its name."""
+    return _SECRET.search(variable) is not None
 
 
 def secrets_in(name: str, value: str) -> list[str]:

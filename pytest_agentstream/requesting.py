@@ -145,10 +145,10 @@ class Requests:
         idempotency = self._profile.start.idempotency_header
         if idempotency is not None and not again:
             kept.add({idempotency: None})
-        method, url, body = start.method, start.url, start.body
+        method, url, body = start.method, self._here(start.url), start.body
         if not again:
             method, body = resume.method, b""
-            url = start.url if resume.path is None else self._resume_url(resume.path, variables)
+            url = url if resume.path is None else self._resume_url(resume.path, variables)
         added = dict(query or {})
         if cursor is not None:
             if resume.kind == "query" and not same_request:
@@ -161,6 +161,11 @@ class Requests:
                 kept.add({LAST_EVENT_ID: cursor.strip(" \t")})
         kept.add(headers or {})
         return Request(method, with_query(url, added), kept.listed(), body)
+
+    def _here(self, url: str) -> str:
+        """The URL of a run that may have been started at another replica, at this one."""
+        parts = urlsplit(self._target.url)
+        return urlunsplit(urlsplit(url)._replace(scheme=parts.scheme, netloc=parts.netloc))
 
     def _resume_url(self, path: str, variables: Mapping[str, str]) -> str:
         for name in ("run", "location"):
@@ -230,6 +235,12 @@ def encode_json(value: Any) -> bytes:
 def same_origin(url: str, other: str) -> bool:
     """Tell whether two URLs have the same scheme, host and port (RFC 6454)."""
     return _origin(url) == _origin(other)
+
+
+def moved(url: str, origin: str) -> str:
+    """Return the URL on another origin."""
+    parts, other = urlsplit(url), urlsplit(origin)
+    return urlunsplit(parts._replace(scheme=other.scheme, netloc=other.netloc))
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,9 +1,9 @@
-"""What pytest makes of verdicts: outcomes, properties, the summary, a session's start and end."""
+"""The session as pytest runs it: its start and end, what each case reports, the summary."""
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,33 +15,35 @@ from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.collection import NAME, CaseItem
 from pytest_agentstream.dialects import DialectError
 from pytest_agentstream.dialects import load as load_dialect
+from pytest_agentstream.given import options_of
+from pytest_agentstream.interrupting import at_ctrl_c
 from pytest_agentstream.jsonl import write_recordings
-from pytest_agentstream.judging import CaseResult, below, planned
+from pytest_agentstream.judging import CaseResult, planned
+from pytest_agentstream.outcomes import NAMES, WORDS, is_red, properties_of, result_of
 from pytest_agentstream.preflight import PreflightFailed
-from pytest_agentstream.process import REFERENCE, reference_server
+from pytest_agentstream.reference import (
+    check_installed,
+    reference_commands,
+    reference_settings,
+)
 from pytest_agentstream.reports.json_file import write_json
 from pytest_agentstream.reports.plan import plan_lines
 from pytest_agentstream.reports.terminal import preflight_line, write_summary
-from pytest_agentstream.requirements import Level, Tier
+from pytest_agentstream.requirements import Tier
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import Loaded, SettingsError, load
+from pytest_agentstream.surroundings import SurroundingsError, announcement
 from pytest_agentstream.verdicts import Verdict
+from pytest_agentstream.watchdog import fleeting_folder
 from pytest_agentstream.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_agentstream.cases import Case
-    from pytest_agentstream.settings import Settings
 
-PROPERTY = "agentstream.result"
-WORDS: Mapping[Verdict, tuple[str, str, tuple[str, Mapping[str, bool]]]] = {
-    Verdict.WARNED: ("warned", "w", ("WARNED", {"yellow": True})),
-    Verdict.NOT_TESTED: ("not tested", "t", ("NOT TESTED", {"yellow": True})),
-    Verdict.NOT_APPLICABLE: ("not applicable", "-", ("NOT APPLICABLE", {"light": True})),
-    Verdict.BLOCKED: ("blocked", "b", ("BLOCKED", {"yellow": True})),
-}
-"""How verdicts that are neither green nor red are counted, dotted and named by the terminal."""
+QUIET = -1
+"""What a single `-q` makes of pytest's verbosity."""
 
 
 class Red(Exception):
@@ -50,7 +52,12 @@ class Red(Exception):
 
 @dataclass
 class Facts:
-    """What the session did, beside the verdicts; sent from an xdist worker to its controller."""
+    """What the session did, beside the verdicts; sent from an xdist worker to its controller.
+
+    `around` says what stood around the server, `controls` which scenarios were asked for by which
+    control, `faults` how many connections went through which fault proxy, `notes` what did not end
+    as it was asked to, `unkept` what was not recorded.
+    """
 
     url: str = ""
     dialect: str = ""
@@ -58,7 +65,13 @@ class Facts:
     throttled: int = 0
     repeats: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    unkept: list[str] = field(default_factory=list)
     gone: str = ""
+    last_words: list[str] = field(default_factory=list)
+    around: list[str] = field(default_factory=list)
+    controls: dict[str, list[str]] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     first_events: str = ""
     preflight: str = ""
     no_mechanism: dict[str, str] = field(default_factory=dict)
@@ -74,9 +87,11 @@ class Running:
         self.results: dict[str, CaseResult] = {}
         self._cases: dict[str, Case] = dict(catalogue())
         self._stack = ExitStack()
+        self._hurried = ExitStack()
         self._loaded: Loaded | None = None
         self._session: Session | None = None
         self._baseline: Baseline | None = None
+        self._unusable: pytest.UsageError | None = None
 
     # -- settings and session ----------------------------------------------------------------
 
@@ -87,7 +102,7 @@ class Running:
             options = options_of(self.config)
             try:
                 self._loaded = load(
-                    {**REFERENCE, **options} if self._is_reference else options,
+                    {**reference_settings(), **options} if self._is_reference else options,
                     directory=self.config.invocation_params.dir,
                     config=self.config.getoption("agentstream_config"),
                     search=not self._is_reference,
@@ -100,12 +115,16 @@ class Running:
 
     @property
     def session(self) -> Session:
-        """The session, opened when first asked for; the bundled server too, where it is judged."""
+        """The session, opened when first asked for; it has a folder where the bundled server does.
+
+        Raises pytest.UsageError where what it needs is not installed.
+        """
         if self._session is None:
             loaded = self.loaded
             if self._is_reference:
-                url = self._stack.enter_context(reference_server())
-                settings = loaded.settings.model_copy(update={"url": url})
+                check_installed()
+                command = reference_commands(self._stack.enter_context(fleeting_folder()))
+                settings = loaded.settings.model_copy(update={"command": command})
                 loaded = replace(loaded, settings=settings)
             self._session = Session(loaded, self._cases)
             self._stack.callback(self._session.close)
@@ -115,7 +134,7 @@ class Running:
     def baseline(self) -> Baseline:
         if self._baseline is None:
             try:
-                self._baseline = Baseline.load(self.loaded.settings.baseline, catalogue())
+                self._baseline = Baseline.load(self.loaded.settings.baseline)
             except BaselineError as error:
                 raise pytest.UsageError(f"agentstream: {error}") from None
         return self._baseline
@@ -123,11 +142,18 @@ class Running:
     def check_settings(self) -> None:
         """Complain about settings before anything is collected or sent; raises UsageError."""
         settings, _ = self.loaded.settings, self.baseline
-        if self._is_reference and self.config.getoption("agentstream_url"):
-            raise pytest.UsageError("agentstream: give a URL or --agentstream-reference, not both")
+        for name, words in (("url", "URL"), ("command", "command"), ("replica", "replica")):
+            if self._is_reference and self.config.getoption(f"agentstream_{name}"):
+                raise pytest.UsageError(
+                    f"agentstream: give a {words} or --agentstream-reference, not both"
+                )
         for name, path in (("report", settings.report), ("recordings", settings.recordings)):
             if path is not None and not Path(path).absolute().parent.is_dir():
                 raise pytest.UsageError(f"agentstream: {name} {path}: there is no such folder")
+            if path is not None and Path(path).is_dir():
+                raise pytest.UsageError(
+                    f"agentstream: {name} {path}: this is a folder; expected the file to write"
+                )
 
     @property
     def _is_reference(self) -> bool:
@@ -164,15 +190,30 @@ class Running:
         cases = [one.case for one in item.session.items if isinstance(one, CaseItem)]
         explained = False
         try:
-            self.session.begin(cases)
+            self._begin(cases)
         except Exception as failure:
             self.facts.preflight = str(failure)
-            item.session.shouldfail = "the preflight failed, no case was judged"
+            if _has_only_cases(item.session):
+                item.session.shouldfail = "the preflight failed, no case was judged"
             explained = isinstance(failure, PreflightFailed | pytest.UsageError)
             if not explained:
                 raise
         if explained:  # outside of the handler, or the text would stand twice
             pytest.fail(self.facts.preflight, pytrace=False)
+
+    def _begin(self, cases: list[Case]) -> None:
+        """Begin the session; raises pytest.UsageError where what is around can't be started.
+
+        Every case is collected by then, so that the baseline's slugs can be looked at, too.
+        """
+        if self._unusable is not None:  # nothing is started anew for each item
+            raise self._unusable
+        try:
+            self.baseline.check(self._cases)
+            self.session.begin(cases, self._tell)
+        except (BaselineError, SurroundingsError) as error:
+            self._unusable = pytest.UsageError(f"agentstream: {error}")
+            raise self._unusable from None
 
     def report(self, item: CaseItem) -> None:
         """Judge the item's case and raise what pytest should make of it."""
@@ -208,6 +249,7 @@ class Running:
         lines = [
             f"agentstream: {where}, dialect {dialect}{heartbeat}, settings: {self.loaded.source}"
         ]
+        lines += [f"agentstream: {line}" for line in announcement(settings)]
         return lines + [f"agentstream: warning: {text}" for text in self.loaded.warnings]
 
     @pytest.hookimpl(tryfirst=True)
@@ -222,13 +264,18 @@ class Running:
         )
         if cases and not self._is_idle and not elsewhere and not session.testsfailed:
             try:
-                self.session.begin(cases)
-            except pytest.UsageError:
-                raise
+                self._begin(cases)
+            except pytest.UsageError as error:
+                self.facts.preflight = str(error)
+                if _has_only_cases(session):
+                    raise
+                return None  # the user's own tests go on; each case says why it was not judged
             except Exception:
                 return None  # the first item reports it
             terminal = self.config.pluginmanager.getplugin("terminalreporter")
             if terminal is not None:
+                for line in self.session.around:
+                    terminal.write_line(f"agentstream: {line}")
                 terminal.write_line(f"agentstream: {preflight_line(self.session)}")
         return None
 
@@ -243,25 +290,43 @@ class Running:
         if result is not None and report.when == "call":
             self.results[result.slug] = result
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """From here to the end another Ctrl-C only hurries it, and breaks nothing off."""
+        self._hurried.enter_context(at_ctrl_c(self._end_now))
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Any:
         try:
             if self._session is not None:
+                self._hurried.enter_context(at_ctrl_c(self._end_now))
                 self._gather(self._session)
                 self._write_recordings(self._session)
+                self._session.close(self._tell)  # before the summary, which says what did not end
+                self.facts.notes = self._session.notes
+                self._hand_over()
+            self._hurried.close()
             return (yield)
         finally:
+            self._hurried.close()
             self._stack.close()
             self._write_report()
-            if (self.facts.gone or self.facts.refused) and session.exitstatus == pytest.ExitCode.OK:
+            facts = self.facts
+            loud = facts.gone or facts.refused or facts.unkept
+            if loud and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             if self.facts.preflight and session.exitstatus == pytest.ExitCode.INTERRUPTED:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what xdist calls interrupted
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._is_idle or (self.words is None and not self.results):
+        if self._is_idle:
             return
-        write_summary(terminalreporter, self.results, self.facts, catalogue())
+        if self.words is None and not self.results:  # a user's own tests alone
+            for note in self.facts.notes:
+                terminalreporter.write_line(f"agentstream: {note}")
+            return
+        known = self._baseline.reasons if self._baseline is not None else {}
+        write_summary(terminalreporter, self.results, self.facts, catalogue(), known)
         if self._loaded is not None and self._loaded.settings.report is not None:
             terminalreporter.write_line(f"verdicts: {self._loaded.settings.report}")
 
@@ -280,7 +345,12 @@ class Running:
         self.facts.throttled = ledger.throttled
         self.facts.repeats = ledger.repeats
         self.facts.refused = dict(ledger.refused)
-        self.facts.gone = ledger.gone
+        self.facts.unkept = list(ledger.unkept)
+        self.facts.gone = ledger.gone or session.death
+        self.facts.last_words = session.last_words
+        self.facts.around = session.around
+        self.facts.controls = ledger.controls()
+        self.facts.faults = dict(ledger.faults)
         if session.first is not None:
             self.facts.first_events = preflight_line(session)
             name = session.dialect.name
@@ -289,6 +359,9 @@ class Running:
                 for tier in Tier
                 if not session.dialect.mechanism(tier)
             }
+
+    def _hand_over(self) -> None:
+        """Give what was gathered to the controller, where this is a worker."""
         worker = getattr(self.config, "workeroutput", None)
         if worker is not None:
             worker[NAME] = json.dumps(asdict(self.facts))
@@ -303,6 +376,20 @@ class Running:
         if path is not None and not hasattr(self.config, "workerinput"):
             write_json(Path(path), self.results, self.facts)
 
+    def _end_now(self) -> None:
+        if self._session is not None:
+            self._session.surroundings.end_now()
+
+    def _tell(self, words: str) -> None:
+        """Say on the terminal what is waited for, whatever is captured; nothing with `-q -q`."""
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is None or self.config.get_verbosity() < QUIET:
+            return
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+            terminal.write_line(f"agentstream: {words}")
+            terminal.flush()
+
     def _print_plan(self, cases: list[Case]) -> None:
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None:
@@ -311,64 +398,10 @@ class Running:
                 terminal.write_line(line)
 
 
-def options_of(config: pytest.Config) -> dict[str, Any]:
-    """The settings on the command line, by the names that settings have; raises UsageError."""
-    options = {
-        name: config.getoption(f"agentstream_{name}")
-        for name in (
-            "url", "dialect", "heartbeat", "control_header", "level", "require", "max_runs",
-            "concurrency", "baseline", "report", "recordings", "seed",
-        )
-    }  # fmt: skip
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    if config.getoption("agentstream_allow"):
-        given["allow"] = [word.strip() for word in config.getoption("agentstream_allow").split(",")]
-    headers = {}
-    for text in config.getoption("agentstream_header") or []:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise pytest.UsageError(
-                f"--agentstream-header {text!r}: expected 'Name: value', such as 'X-Tenant: acme'"
-            )
-        headers[name.strip()] = value.strip()
-    return {**given, "headers": headers} if headers else given
-
-
-def is_red(result: CaseResult, settings: Settings) -> bool:
-    """Whether a verdict makes the run red, under the settings in force."""
-    match result.verdict:
-        case Verdict.FAILED | Verdict.CONTROL_BROKEN | Verdict.ERROR:
-            return True
-        case Verdict.WARNED:
-            return settings.level == "should"
-        case Verdict.NOT_TESTED:
-            return result.level == Level.MUST and below(Tier(result.tier), settings.require)
-    return False
+def _has_only_cases(session: pytest.Session) -> bool:
+    """Whether there is nothing of the user's own to run beside the cases."""
+    return all(isinstance(item, CaseItem) for item in session.items)
 
 
 def _where(case: Case) -> str:
     return f"{case.check.__module__}.{case.check.__qualname__}"
-
-
-def properties_of(result: CaseResult) -> list[tuple[str, str]]:
-    return [
-        ("agentstream.requirement", result.slug),
-        ("agentstream.level", result.level),
-        ("agentstream.tier", result.tier),
-        ("agentstream.verdict", str(result.verdict)),
-        ("agentstream.control", result.control),
-        (PROPERTY, result.to_json()),
-    ]
-
-
-NAMES = frozenset(
-    {f"agentstream.{name}" for name in ("requirement", "level", "tier", "verdict", "control")}
-    | {PROPERTY}
-)
-
-
-def result_of(report: pytest.TestReport) -> CaseResult | None:
-    for name, value in getattr(report, "user_properties", ()):
-        if name == PROPERTY:
-            return CaseResult.from_json(str(value))
-    return None

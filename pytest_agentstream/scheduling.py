@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as Late
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from pytest_agentstream.doubling import NAME as DOUBLE
 from pytest_agentstream.probing import RESOURCES, Probe, closure
-from pytest_agentstream.verdicts import NotTested, Outcome
+from pytest_agentstream.verdicts import ControlBroken, NotTested, Outcome, ServerDied, ServerGone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
     from types import CodeType, TracebackType
 
 T = TypeVar("T")
@@ -43,6 +45,12 @@ class Resources(Protocol):
     def permit(self, probe: Probe) -> None:
         """Raise an `Outcome` for a probe that may not run."""
 
+    async def restore(self, *, alone: bool = False) -> bool:
+        """Have the server as it was, before and after a probe that has it for itself.
+
+        `alone` says that such a probe follows. Return whether the server can be started at all.
+        """
+
     async def background(self) -> None:
         """Run beside the probes until cancelled."""
 
@@ -55,7 +63,8 @@ class Timing:
     """When a probe held a place of its own in the loop; what it waited for before is left out.
 
     `needs` names the probes that had to end before; `alone` says that nothing else ran beside it.
-    `started` and `ended` are `time.monotonic` seconds.
+    `asks` says whether it asked the server anything itself. `started` and `ended` are
+    `time.monotonic` seconds.
     """
 
     name: str
@@ -63,6 +72,7 @@ class Timing:
     alone: bool
     started: float
     ended: float
+    asks: bool = True
 
     @property
     def seconds(self) -> float:
@@ -71,7 +81,10 @@ class Timing:
 
 @dataclass(eq=False)
 class _Job:
+    """One run of a probe, which gets what it needs from those it is `among`."""
+
     probe: Probe
+    among: dict[Probe, _Job]
     alone: bool = False
     future: Future[Any] = field(default_factory=Future)
     done: anyio.Event = field(default_factory=anyio.Event)
@@ -101,6 +114,9 @@ class Scheduler:
         self._resources = resources
         self._concurrency = concurrency
         self._jobs: dict[Probe, _Job] = {}
+        self._repeated: list[dict[Probe, _Job]] = []
+        self._recovered: set[Probe] = set()
+        self._began: dict[_Job, float] = {}
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
         self._stopped = threading.Event()
@@ -127,21 +143,55 @@ class Scheduler:
         job = self._jobs.get(probe)
         if job is None:
             raise ProbeError(f"the probe `{probe.name}` was not started: the session has ended")
+        return self._result(job)
+
+    def _result(self, job: _Job) -> Any:
+        __tracebackhide__ = True
         try:
             return self._wait(job.future)
         except CancelledError:
-            raise ProbeError(f"the probe `{probe.name}` was cancelled") from None
+            raise ProbeError(f"the probe `{job.probe.name}` was cancelled") from None
         except (Outcome, ProbeError) as error:
             raise error.with_traceback(job.traceback)  # noqa: B904 - the same error, its own traceback
 
-    def again(self, probes: Iterable[Probe]) -> None:
-        """Run probes and what they need once more, each alone; their earlier results are replaced.
+    def again(self, probes: Iterable[Probe]) -> Iterator[Again]:
+        """Run probes and what they need once more, each alone, and yield their results.
 
-        Others that were built on the old results keep them.
+        Where others had that done before for all of these, the results then come first. They
+        replace nothing: what a probe gave is judged beside what it was built on.
         """
+        wanted = closure(probes)
+        for jobs in self._repeated:
+            if all(one in jobs for one in wanted):
+                yield Again(self, jobs)
         if self._portal is None or self._stopped.is_set():
             return
-        self._wait(self._portal.start_task_soon(self._alone, closure(probes)))
+        jobs = {}
+        self._wait(self._portal.start_task_soon(self._alone, wanted, jobs))
+        self._repeated.append(jobs)
+        yield Again(self, jobs)
+
+    def recover(self, probes: Iterable[Probe]) -> bool:
+        """Run those once more, each alone, that were lost with a server which ended in their midst.
+
+        Whether there were any: each is tried again once, and only where the server can be started.
+        """
+        lost = [one for one in closure(probes) if one not in self._recovered and self._lost(one)]
+        if not lost or self._portal is None or self._stopped.is_set():
+            return False
+        self._recovered.update(lost)
+        return self._wait(self._portal.start_task_soon(self._recover, tuple(lost)))
+
+    def _lost(self, probe: Probe) -> bool:
+        job = self._jobs.get(probe)
+        error = job.future.exception() if job is not None and job.future.done() else None
+        return isinstance(error, ServerGone | ServerDied)
+
+    @property
+    def so_far(self) -> list[Timing]:
+        """`timings`, and probes that are under way: as if they ended now."""
+        under_way = [self._timing(job, began) for job, began in list(self._began.items())]
+        return [*self.timings, *under_way]
 
     def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Run an async function in the background loop and return its result."""
@@ -185,7 +235,7 @@ class Scheduler:
         if self._stopped.is_set() or still < GIVE_UP:
             return
         codes = _codes_on(self._thread)
-        holding = [job.probe for job in self._jobs.values() if job.probe.function.__code__ in codes]
+        holding = [one for one in self._jobs if one.function.__code__ in codes]
         limits = [self._resources.timeout(one) for one in holding]
         if still < min(limits, default=LONGEST_BLOCK):
             return
@@ -198,14 +248,16 @@ class Scheduler:
         raise ProbeError(why)
 
     def _open(self) -> None:
-        self._portal = self._stack.enter_context(
-            start_blocking_portal("asyncio", name="agentstream-probes")
-        )
-        ready: Future[None] = Future()
-        self._portal.start_task_soon(self._live, ready)
-        ready.result()
+        with _undisturbed():  # by Ctrl-C: half a portal would be waited for without end
+            self._portal = self._stack.enter_context(
+                start_blocking_portal("asyncio", name="agentstream-probes")
+            )
+            ready: Future[None] = Future()
+            self._portal.start_task_soon(self._live, ready)
+            ready.result()
 
     async def _live(self, ready: Future[None]) -> None:
+        _mask(signal.SIG_UNBLOCK)  # or processes that this thread starts would never hear of it
         self._limiter = anyio.CapacityLimiter(self._concurrency)
         self._lock = anyio.Lock()
         self._running = 0
@@ -224,7 +276,7 @@ class Scheduler:
                 job.finish(error=ProbeError(f"`{job.probe.name}`: the session ended before it did"))
 
     async def _spawn(self, probes: list[Probe]) -> None:
-        jobs = [_Job(one) for one in probes]
+        jobs = [_Job(one, self._jobs) for one in probes]
         self._jobs.update({job.probe: job for job in jobs})
         for job in jobs:
             self._group.start_soon(
@@ -251,22 +303,36 @@ class Scheduler:
                 while self._running:
                     await self._calm.wait()
                 job.alone = True
-                await self._run(job, values)
+                await self._resources.restore(alone=True)
+                try:
+                    await self._run(job, values)
+                finally:
+                    with anyio.CancelScope(shield=not self._stopped.is_set()):
+                        await self._resources.restore()
 
-    async def _alone(self, probes: tuple[Probe, ...]) -> None:
+    async def _recover(self, probes: tuple[Probe, ...]) -> bool:
+        async with self._lock:
+            while self._running:
+                await self._calm.wait()
+            if not await self._resources.restore():
+                return False
+        await self._alone(probes, self._jobs)
+        return True
+
+    async def _alone(self, probes: tuple[Probe, ...], jobs: dict[Probe, _Job]) -> None:
         for one in probes:
-            self._jobs[one] = _Job(one)
-            await self._exclusive(self._jobs[one])
+            jobs[one] = _Job(one, jobs)
+            await self._exclusive(jobs[one])
 
     async def _values(self, job: _Job) -> Mapping[str, object]:
         """Wait for what the probe needs: outside of the limiter, or probes would dead-lock."""
         self._resources.permit(job.probe)
         values: dict[str, object] = {}
         for needed in job.probe.needs:
-            source = self._jobs[needed]
+            source = job.among[needed]
             await source.done.wait()
             error = source.future.exception()
-            if isinstance(error, NotTested) and needed.name in job.probe.optional:
+            if _is_wanting(error) and needed.name in job.probe.optional:
                 values[needed.name] = None
             elif isinstance(error, Outcome):
                 raise error
@@ -276,17 +342,26 @@ class Scheduler:
                 values[needed.name] = source.future.result()
         for name in job.probe.parameters:
             if name in RESOURCES:
-                values[name] = await self._resources.supply(name, job.probe)
+                values[name] = await self._resource(name, job.probe)
         return MappingProxyType(values)
+
+    async def _resource(self, name: str, probe: Probe) -> object:
+        try:
+            return await self._resources.supply(name, probe)
+        except NotTested:
+            if name not in probe.optional:
+                raise
+            return None
 
     async def _run(self, job: _Job, values: Mapping[str, object]) -> None:
         limit = self._resources.timeout(job.probe)
-        began = time.monotonic()
+        began = self._began[job] = time.monotonic()
         try:
             with anyio.move_on_after(limit) as scope:
                 value = await job.probe.function(**{n: values[n] for n in job.probe.parameters})
         finally:
-            self._time(job, began)
+            self.timings.append(self._timing(job, began))
+            del self._began[job]
         if scope.cancelled_caught:
             raise ProbeError(f"the probe `{job.probe.name}` did not end in {limit:g} s")
         took = time.monotonic() - began
@@ -296,9 +371,46 @@ class Scheduler:
             )
         job.finish(value)
 
-    def _time(self, job: _Job, began: float) -> None:
-        needs = tuple(needed.name for needed in job.probe.needs)
-        self.timings.append(Timing(job.probe.name, needs, job.alone, began, time.monotonic()))
+    def _timing(self, job: _Job, began: float) -> Timing:
+        one = job.probe
+        needs = tuple(needed.name for needed in one.needs)
+        return Timing(one.name, needs, job.alone, began, time.monotonic(), one.asks)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The results of probes that were run once more: those of one time, and no others."""
+
+    scheduler: Scheduler
+    jobs: Mapping[Probe, _Job]
+
+    def result(self, probe: Probe) -> Any:
+        """See `Scheduler.result`; only what that time was run for is known."""
+        __tracebackhide__ = True
+        return self.scheduler._result(self.jobs[probe])
+
+    def again(self, _probes: Iterable[Probe]) -> Iterator[Again]:
+        """Twice is enough."""
+        return iter(())
+
+    def recover(self, _probes: Iterable[Probe]) -> bool:
+        """A server that ends in a second look has ended; it is not started for a third."""
+        return False
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back SIGINT for a moment; it comes behind it."""
+    _mask(signal.SIG_BLOCK)
+    try:
+        yield
+    finally:
+        _mask(signal.SIG_UNBLOCK)
+
+
+def _mask(how: int) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(how, {signal.SIGINT})
 
 
 def _codes_on(thread: int) -> set[CodeType]:
@@ -311,12 +423,21 @@ def _codes_on(thread: int) -> set[CodeType]:
 
 
 def _meant(error: BaseException) -> BaseException:
-    """The outcome in an exception group of nothing but outcomes, or the error itself."""
+    """What is meant in an exception group of nothing but outcomes, or the error itself.
+
+    That is the server's death, whatever else came of it.
+    """
     while isinstance(error, BaseExceptionGroup):
-        if error.split(Outcome)[1] is not None:
+        if error.split((Outcome, ProbeError))[1] is not None:
             break
-        error = error.exceptions[0]
+        error = (error.subgroup(ServerDied) or error).exceptions[0]
     return error
+
+
+def _is_wanting(error: object) -> bool:
+    """Whether it says that nothing is known, be it for want of the LLM that was promised."""
+    unasked = isinstance(error, ControlBroken) and error.scenario == DOUBLE
+    return unasked or isinstance(error, NotTested)
 
 
 def _is_exclusive(probe: Probe) -> bool:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from pytest_agentstream.commands import whole_url
 from pytest_agentstream.complaints import complaints
 from pytest_agentstream.declarations import problems_of
 from pytest_agentstream.probing import Consent  # noqa: TC001 - pydantic resolves it
-from pytest_agentstream.redaction import CREDENTIALS, secrets_in
+from pytest_agentstream.redaction import CREDENTIALS, names_secret, secrets_in
 from pytest_agentstream.requirements import Tier  # noqa: TC001 - pydantic resolves it
 from pytest_agentstream.settings_file import SettingsError, find_table
 from pytest_agentstream.target import Target
@@ -38,7 +39,7 @@ class Settings(Target):
 
     level: Literal["must", "should"] = "must"
     require: Tier | None = None
-    allow: tuple[Consent, ...] = ()
+    allow: tuple[Consent, ...] = Field(default=(), examples=['["fuzz", "load"]'])
     max_runs: int | None = Field(default=None, ge=1)
     baseline: str | None = None
     report: str | None = None
@@ -62,12 +63,12 @@ ENVIRONMENT: Mapping[str, str] = {
     f"{PREFIX}{name.upper()}": name
     for name in (
         "url", "dialect", "heartbeat", "ca_file", "level", "require", "max_runs", "concurrency",
-        "seed",
+        "seed", "toxiproxy", "grace",
     )
 }  # fmt: skip
 """Which variables are read, and which setting each of them is."""
 
-PATHS = ("ca_file", "dialect", "baseline", "report", "recordings")
+PATHS = ("ca_file", "dialect", "baseline", "report", "recordings", "cwd")
 """Settings that are paths; in a file they are meant from the folder that the file is in."""
 
 
@@ -90,10 +91,17 @@ def load(
     source = str(path) if path else "no configuration file"
     if path is not None:
         table = table | {key: _beside(path, table[key]) for key in PATHS if key in table}
+        if "command" in table and "command" not in options:
+            table.setdefault("cwd", str(path.parent))
     variables = {name: env[key] for key, name in ENVIRONMENT.items() if env.get(key)}
     merged = {**table, **variables, **options}
     if "headers" in table:
         merged["headers"] = _headers(table["headers"], options.get("headers", {}))
+    if "url" not in merged and merged.get("command"):
+        raise SettingsError(
+            "a command starts the server, and nothing says which of its paths starts a run: give "
+            f"--agentstream-url /chat, or write url in [tool.agentstream] ({source})"
+        )
     if "url" not in merged:
         raise SettingsError(
             "no server under test: give --agentstream-url URL, set AGENTSTREAM_URL, "
@@ -107,6 +115,7 @@ def load(
         raise _error([f"{named(one.key)} {one.words}" for one in found]) from None
     if wrong := [f"{named(key)} {words}" for key, words in problems_of(settings, env)]:
         raise _error(wrong)
+    settings = settings.model_copy(update={"url": whole_url(settings)})
     warnings = tuple(f"{named(key)} {words}" for key, words in _literal_secrets(table))
     return Loaded(settings, source, warnings, tuple(_secrets(settings, env)))
 
@@ -124,7 +133,7 @@ class _Naming:
         top = top.partition("[")[0]
         given = self.options.get(top)
         if given is not None and (top != "headers" or rest.strip('"') in given):
-            option = {"headers": "header"}.get(top, top).replace("_", "-")
+            option = {"headers": "header", "replicas": "replica"}.get(top, top).replace("_", "-")
             return f"--agentstream-{option}{f' ({rest})' if rest else ''}"
         if top in self.variables:
             return f"{PREFIX}{top.upper()}"
@@ -165,6 +174,10 @@ def _literal_secrets(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ]
     steps = table.get("setup", ())
     places += [(f"setup[{n}].headers", one.get("headers", {})) for n, one in enumerate(steps)]
+    for name, value in table.get("env", {}).items():
+        if names_secret(name) and "{" not in str(value):
+            words = "holds a literal secret; take it from the environment"
+            yield f"env.{name}", f'{words}: {name} = "{{env:NAME}}"'
     for key, headers in places:
         for name, value in headers.items():
             if name.lower() in CREDENTIALS and "{" not in str(value):
@@ -174,7 +187,7 @@ def _literal_secrets(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     """Texts that must never be shown: literal credentials, and variables that templates use."""
-    sent = [settings.url, settings.headers]
+    sent: list[Any] = [settings.url, settings.headers, settings.env, settings.command]
     sent += [settings.model_dump(include={"scenarios", "setup"})]
     yield from (env[name] for name in sorted(environment_names(sent)) if name in env)
     headers = [settings.headers, *(one.headers for one in settings.scenarios.values())]

@@ -53,7 +53,8 @@ def ensure_running(config: pytest.Config) -> Session:
     try:
         return running_of(config).session
     except pytest.UsageError as error:
-        pytest.fail(str(error), pytrace=False)
+        why = str(error)
+    pytest.fail(why, pytrace=False)  # outside of the handler, or the text would stand twice
 
 
 def own_item(collector: pytest.Collector, name: str, function: object) -> CaseItem:
@@ -94,7 +95,8 @@ def take_words(config: pytest.Config) -> list[str] | None:
         return list(meant.values())
     if typed:
         return None
-    if given.agentstream_url or given.agentstream_reference or given.agentstream_plan:
+    ways = ("url", "reference", "command", "plan")
+    if any(getattr(given, f"agentstream_{way}") for way in ways):
         config.args[:] = []
         return []
     return None

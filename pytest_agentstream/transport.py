@@ -32,11 +32,16 @@ if TYPE_CHECKING:
     from pytest_agentstream.watching import Watch
     from pytest_agentstream.wire import Block
 
+    Via = tuple[str, int] | Callable[[], tuple[str, int]]
+
 GRACE = 0.005
 """Seconds for which what is in the socket may still be read when a wait is over."""
 
 LONGEST_CLOSE = 1.0
 """Seconds that closing a connection may take; it is forgotten then."""
+
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For http:// alone: a context of its own takes as long as the rest of a transport."""
 
 
 class UnsendableRequest(ValueError):
@@ -75,8 +80,8 @@ class HttpTransport:
     With `http2` a server that chooses it in the TLS handshake is spoken to in HTTP/2; that needs
     the package h2. `ca_file` adds to the trusted certificates; `trust_env` uses the proxies that
     the environment names. With `via`, a host and a port, connections are made there without TLS,
-    while requests and recordings keep their URL and Host. Raises ValueError where `ca_file` can't
-    be used.
+    while requests and recordings keep their URL and Host; it may be a function that is asked for
+    each connection. Raises ValueError where `ca_file` can't be used.
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class HttpTransport:
         *,
         ca_file: str | None = None,
         trust_env: bool = False,
-        via: tuple[str, int] | None = None,
+        via: Via | None = None,
         http2: bool = False,
     ) -> None:
         self._trust_env = trust_env
@@ -101,7 +106,8 @@ class HttpTransport:
 
         A recording over a reused connection has `connected` None.
         """
-        kept = HttpTransport(trust_env=self._trust_env, via=self._via, http2=self._http2)
+        via = self._next_via()
+        kept = HttpTransport(trust_env=self._trust_env, via=via, http2=self._http2)
         kept._tls = self._tls
         kept._kept = self._open(url)
         try:
@@ -123,7 +129,7 @@ class HttpTransport:
         prepared = _prepare(request, jar)
         http = self._kept or self._open(request.url)
         url = str(prepared.url)
-        attempt = _Attempt(http, prepared, timeouts, recorder, on_block, self._via)
+        attempt = _Attempt(http, prepared, timeouts, recorder, on_block, self._next_via())
         try:
             await attempt.carry_out()
         finally:
@@ -158,12 +164,15 @@ class HttpTransport:
             await stream.aclose()
         return chosen
 
+    def _next_via(self) -> tuple[str, int] | None:
+        return self._via() if callable(self._via) else self._via
+
     def _open(self, url: str) -> httpx.AsyncHTTPTransport:
         if urlsplit(url).scheme == "https" and self._tls is None:
             self._tls = httpx.create_ssl_context(trust_env=False)
         return httpx.AsyncHTTPTransport(
             http2=self._http2,
-            verify=self._tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            verify=self._tls or _NO_TLS,
             trust_env=False,
             limits=httpx.Limits(max_connections=1),
             proxy=_proxy_for(url) if self._trust_env and self._via is None else None,

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from reference_server.protocol import Event
 
 if TYPE_CHECKING:
     from reference_server.scenario import Scenario
+    from reference_server.settings import Settings
 
 
 class NoAnswer(Exception):
@@ -65,6 +66,14 @@ class Assignment:
     message: str
     scenario: Scenario
     inbox: Inbox = field(repr=False)
+    settings: Settings = field(repr=False)
+
+
+class Incomplete(Event):
+    """What an agent yields last where its answer is not whole; never sent: `done` says it."""
+
+    type: ClassVar[str] = "incomplete"
+    reason: Literal["length", "content_filter", "empty"]
 
 
 Agent: TypeAlias = Callable[[Assignment], AsyncIterator[Event]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,17 +17,28 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from reference_server.auth import COOKIE
-from reference_server.log import LogFull
+from reference_server.log import LogFull, LogUnavailable, UnknownRun
 from reference_server.parts import Parts
-from reference_server.problems import Problem, on_exception, on_http_exception, on_problem
-from reference_server.scenarios import OVERLOADED
+from reference_server.problems import (
+    Problem,
+    on_exception,
+    on_http_exception,
+    on_problem,
+    on_unavailable,
+)
+from reference_server.scenarios import LLM, OVERLOADED
 from reference_server.settings import Settings
+from reference_server.upstreams import missing
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 Answer: TypeAlias = "Response | ASGIApp"
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
+
+
+class StreamCut(Exception):
+    """The server goes down, and the run is another one's: its stream is not ended, but cut."""
 
 
 class ReferenceServer:
@@ -44,6 +56,8 @@ class ReferenceServer:
         self.registry = self.parts.registry(
             self.log, self.settings, self.parts.agent, self.parts.producer()
         )
+        self._streams: dict[asyncio.Task[None], str] = {}
+        self._cut: set[asyncio.Task[None]] = set()
         self._app: ASGIApp = self._application()
         for middleware in self.parts.middleware:
             self._app = middleware(self._app)
@@ -51,9 +65,33 @@ class ReferenceServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
+    async def open(self) -> None:
+        """Begin to use the log; raises LogError where that cannot be."""
+        await self.log.open(self.registry)
+        if self.log.secret is not None:
+            self.auth.secret = self.log.secret
+
     async def close(self) -> None:
-        """End every run; their readers get the end before their connections close."""
+        """End every run, and every stream within the grace: those of runs of ours with their end,
+        those of other replicas' runs without, so that their clients resume there."""
         await self.registry.close()
+        for stream, run in list(self._streams.items()):
+            if self.log.elsewhere(run) and not await self._is_over(run):
+                self._cut.add(stream)
+                stream.cancel()
+        if self._streams:
+            await asyncio.wait(list(self._streams), timeout=self.settings.grace)
+
+    async def _is_over(self, run: str) -> bool:
+        """Whether a run has its end, so that its stream comes to one."""
+        try:
+            return (await self.log.state(run)).closed
+        except (LogUnavailable, UnknownRun):
+            return False
+
+    async def stop(self) -> None:
+        """End using the log, when nothing is served any more."""
+        await self.log.stop()
 
     async def start(self, request: Request) -> Answer:
         """Start a run and stream it; with a cursor, resume that run instead."""
@@ -66,7 +104,10 @@ class ReferenceServer:
             raise Problem(503, "The server is going down.", {"Retry-After": "1"})
         if order.scenario.name == OVERLOADED:
             raise Problem(429, "Too many runs are started.", {"Retry-After": "1"})
-        grace = self.settings.grace if order.on_disconnect == "cancel" else None
+        lacking = missing(self.settings.upstream) if order.scenario.name == LLM else None
+        if lacking:
+            raise Problem(501, lacking)
+        grace = self.settings.abandoned if order.on_disconnect == "cancel" else None
         try:
             run = await self.registry.start(
                 order.message,
@@ -109,14 +150,22 @@ class ReferenceServer:
                 self.parts.framing,
                 self.parts.pacing(self.settings.heartbeat),
                 retry=self.settings.retry,
-                alive=lambda: self.registry.live(run) is not None,
+                alive=lambda: self.registry.alive(run),
             ),
             self._names(request, run),
         )
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-            with self.registry.reading(run):
-                await stream(scope, receive, send)
+            sending = asyncio.create_task(stream(scope, receive, send))
+            self._streams[sending] = run
+            sending.add_done_callback(self._streams.pop)
+            try:
+                with self.registry.reading(run):
+                    await sending
+            except asyncio.CancelledError:
+                if sending not in self._cut:
+                    raise
+                raise StreamCut(run) from None
 
         return counted
 
@@ -132,7 +181,11 @@ class ReferenceServer:
         run = request.path_params["run"]
         await self.intake.known(run, self.auth.user(request))
         answer = await self.intake.answer(request)
-        if not self.registry.answer(run, answer.request_id, answer.input):
+        if self.registry.live(run) is None and self.log.elsewhere(run):
+            given = await self.log.answer(run, answer.request_id, answer.input)
+        else:
+            given = self.registry.answer(run, answer.request_id, answer.input)
+        if not given:
             raise Problem(409, "The run does not wait for this answer, or no longer.")
         return Response(status_code=204)
 
@@ -165,11 +218,11 @@ class ReferenceServer:
         """Say which run this is and what kind of log keeps it."""
         if not self.encoder.resumable:
             return {}
-        kind = "volatile" if self.log.volatile else "durable"
-        names = {
-            "Agentstream-Run": run,
-            "Agentstream-Log": f"{kind}; retention={self.settings.retention:g}",
-        }
+        kept = "volatile" if self.log.volatile else "durable"
+        kept += f"; retention={self.settings.retention:g}; run-bytes={self.log.run_bytes}"
+        if not self.log.volatile:
+            kept += f"; lease={self.settings.lease:g}"
+        names = {"Agentstream-Run": run, "Agentstream-Log": kept}
         if self.encoder.name == "native":
             names["Location"] = f"{request.scope.get('root_path', '')}/v1/runs/{run}"
         return names
@@ -181,6 +234,7 @@ class ReferenceServer:
             exception_handlers={
                 Problem: on_problem,
                 HTTPException: on_http_exception,
+                LogUnavailable: on_unavailable,
                 Exception: on_exception,
             },
             lifespan=self._lifespan,
@@ -227,8 +281,10 @@ class ReferenceServer:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self.open()
         yield
         await self.close()
+        await self.stop()
 
 
 class Resource:

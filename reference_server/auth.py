@@ -31,7 +31,8 @@ class Auth:
     def __init__(self, settings: Settings) -> None:
         self._tokens = {_digest(token): user for token, user in settings.tokens.items()}
         self._origins = settings.origins
-        self._secret = secrets.token_bytes(32)
+        self.secret = secrets.token_bytes(32)
+        """What tickets and cookies are signed with; replicas share that of their log."""
 
     def user(self, request: Request) -> str:
         """Return who asks; raise Problem 401 without credentials, 403 for a foreign origin."""
@@ -91,7 +92,7 @@ class Auth:
         return origin == own or origin in self._origins
 
     def _sign(self, text: str) -> str:
-        digest = hmac.digest(self._secret, text.encode(), "sha256")
+        digest = hmac.digest(self.secret, text.encode(), "sha256")
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 

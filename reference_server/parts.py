@@ -10,7 +10,7 @@ from reference_server.cursor import Cursors
 from reference_server.encoders.native import Native
 from reference_server.frames import Framing
 from reference_server.intake import Intake
-from reference_server.log import EventLog, MemoryLog
+from reference_server.log.opening import event_log
 from reference_server.registry import Registry
 from reference_server.runs import Producer
 from reference_server.scenarios import scripted
@@ -24,14 +24,10 @@ if TYPE_CHECKING:
 
     from reference_server.agent import Agent
     from reference_server.encoders import Encoder
+    from reference_server.log import EventLog
     from reference_server.settings import Settings
 
 Middleware: TypeAlias = "Callable[[ASGIApp], ASGIApp]"
-
-
-def memory_log(settings: Settings) -> EventLog:
-    """Return the default log."""
-    return MemoryLog(retention=settings.retention, max_runs=settings.max_runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +41,7 @@ class Parts:
     framing: Framing = field(default_factory=Framing)
     http: type[asyncio.Protocol] | Literal["h11"] = "h11"
     intake: type[Intake] = Intake
-    log: Callable[[Settings], EventLog] = memory_log
+    log: Callable[[Settings], EventLog] = event_log
     middleware: tuple[Middleware, ...] = ()
     pacing: type[Pacing] = Pacing
     producer: type[Producer] = Producer

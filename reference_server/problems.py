@@ -59,3 +59,8 @@ async def on_http_exception(request: Request, exception: Exception) -> Response:
 async def on_exception(request: Request, exception: Exception) -> Response:
     """Answer a fault of the server's own; its text goes to the log, not to the client."""
     return Problem(500, "The server failed; its log says why.").response()
+
+
+async def on_unavailable(request: Request, exception: Exception) -> Response:
+    """Answer while the event log cannot be reached: nothing can be started or read."""
+    return Problem(503, "The event log cannot be reached now.", {"Retry-After": "1"}).response()

@@ -127,6 +127,7 @@ class Done(Event):
     duration_ms: Count | None = None
     model: str | None = None
     total_cost_usd: Annotated[float, Field(ge=0)] | None = None
+    incomplete: Literal["length", "content_filter", "empty"] | None = None
 
 
 class InputRequired(Event):

@@ -2,6 +2,7 @@
 
 1. A run belongs to nobody's connection: it goes on when its readers leave.
 2. What stops a run from outside says so in its log first, then stops its work.
+3. A run that another process produces is cancelled through the log.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from typing import TYPE_CHECKING
 
 from reference_server.agent import Agent, Assignment, Inbox
 from reference_server.cursor import new_run_id
-from reference_server.protocol import Error, Event
+from reference_server.protocol import Done, Error, Event
 from reference_server.runs import INTERNAL, Producer, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from reference_server.log import EventLog
+    from reference_server.log import EventLog, Said
     from reference_server.scenario import Scenario
     from reference_server.settings import Settings
 
 DEADLINE = Error(error_type="deadline", message="The run took too long.", retryable=True)
 SHUTDOWN = Error(error_type="shutdown", message="The server is going down.", retryable=True)
+LOST = Error(
+    error_type="producer_lost", message="The process that produced this run died.", retryable=True
+)
 
 
 class Deadline:
@@ -75,27 +79,56 @@ class Registry:
         `grace`: cancel the run when its last reader has been gone for these seconds; None: never.
         Raises LogFull.
         """
-        fresh = new_run_id()
+        fresh = self.name()
         run_id = await self._log.create(fresh, owner, key)
         if run_id == fresh:
             run = Run(run_id, self._log, scenario, grace=grace)
+            if self.closing:  # since it was asked for
+                await run.finish(SHUTDOWN, run.done("error"))
+                return run_id
             deadline = Deadline(
-                self._settings.deadline, lambda: self._stop(run, DEADLINE, run.done("error"))
+                self.deadline(scenario), lambda: self._stop(run, DEADLINE, run.done("error"))
             )
             inbox = Inbox(self._settings.input_timeout, deadline.pause, deadline.resume)
-            work = self._producer.produce(run, self._agent, Assignment(message, scenario, inbox))
+            assignment = Assignment(message, scenario, inbox, self._settings)
+            work = self._producer.produce(run, self._agent, assignment)
             task = asyncio.create_task(work, name=f"run {run_id}")
             self._live[run_id] = _Work(run, inbox, task, deadline)
             task.add_done_callback(lambda _: self._gone(run_id))
         return run_id
 
+    def name(self) -> str:
+        """Return a name that no run has, nor ever had."""
+        return new_run_id()
+
+    def deadline(self, scenario: Scenario) -> float:
+        """Return the seconds that a run may take: the server's, or fewer where it is asked so."""
+        ours = self._settings.deadline
+        return min(ours, float(scenario.values.get("deadline", ours)))
+
     def live(self, run_id: str) -> Run | None:
-        """Return the run while its producer lives."""
+        """Return the run while this process produces it."""
         work = self._live.get(run_id)
         return work.run if work else None
 
+    def alive(self, run_id: str) -> bool:
+        """Tell whether the run has a producer, here or, while it is open, elsewhere."""
+        return self.live(run_id) is not None or self._log.elsewhere(run_id)
+
+    @property
+    def last_words(self) -> Sequence[Said]:
+        """What ends a run whose producer died."""
+        return [(event.type, event.payload()) for event in (LOST, Done(status="error"))]
+
+    def lost(self, run_id: str) -> None:
+        """Stop the work on a run that was ended elsewhere."""
+        work = self._live.get(run_id)
+        if work is not None:
+            work.run.ended = True
+            work.task.cancel()
+
     def answer(self, run_id: str, request_id: str, text: str) -> bool:
-        """Give a waiting run its answer; False when it does not wait for this one."""
+        """Give a waiting run of this process its answer; False when it waits for no such one."""
         work = self._live.get(run_id)
         return work is not None and work.inbox.give(request_id, text)
 
@@ -104,13 +137,15 @@ class Registry:
         work = self._live.get(run_id)
         if work is not None:
             await self._end(work, work.run.done("cancelled"))
+        elif self._log.elsewhere(run_id):
+            done = Done(status="cancelled")
+            await self._log.end(run_id, [(done.type, done.payload())])
 
     async def close(self) -> None:
         """End every run, because the server goes down; return when no task is left."""
         self.closing = True
         works = list(self._live.values())
-        for work in works:
-            await self._end(work, SHUTDOWN, work.run.done("error"))
+        await asyncio.gather(*(self._end(work, SHUTDOWN, work.run.done("error")) for work in works))
         left = [*(work.task for work in works), *self._background]
         if left:
             await asyncio.wait(left, timeout=2.0)
@@ -123,12 +158,15 @@ class Registry:
             yield
             return
         run.readers += 1
+        if run.leaving is not None:
+            run.leaving.cancel()
         try:
             yield
         finally:
             run.readers -= 1
             if run.grace is not None and run.readers == 0 and not run.ended:
-                asyncio.get_running_loop().call_later(run.grace, self._if_abandoned, run)
+                loop = asyncio.get_running_loop()
+                run.leaving = loop.call_later(run.grace, self._if_abandoned, run)
 
     def _if_abandoned(self, run: Run) -> None:
         if run.readers == 0 and not self.closing:

@@ -5,6 +5,7 @@
 1. Whatever ends a run goes through `Run.finish`, and the first one wins: the agent's return, its
    exception of any kind, a cancel, the deadline, the shutdown, the death of the producer.
 2. `finish` appends the last events and closes the log in one step, before anything is torn down.
+3. A run that the log no longer lets this process append to has ended elsewhere, or will be.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-from reference_server.agent import NoAnswer
+from reference_server.agent import Incomplete, NoAnswer
+from reference_server.log import LogUnavailable, RunLost, UnknownRun
 from reference_server.protocol import Done, Error, Event, Status, ToolUse, Turn
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("reference_server")
 
+GONE = (RunLost, LogUnavailable, UnknownRun)
+"""What a log raises where this process can append to a run no more."""
+
 INTERNAL = Error(error_type="internal", message="The agent failed.", retryable=False)
 
 
@@ -34,7 +39,7 @@ class RunEnded(Exception):
 
 
 class Run:
-    """One live run: its task, its inbox, its readers."""
+    """One live run: its readers, and what is appended to its log."""
 
     def __init__(
         self, run_id: str, log: EventLog, scenario: Scenario, *, grace: float | None
@@ -43,18 +48,28 @@ class Run:
         self.scenario = scenario
         self.grace = grace
         self.readers = 0
+        self.leaving: asyncio.TimerHandle | None = None
         self.ended = False
         self._log = log
         self._append = asyncio.Lock()
         self._turns = 0
         self._tools = 0
+        self._incomplete: Incomplete | None = None
 
     async def emit(self, event: Event) -> None:
         """Store one event; raise RunEnded when the run is over."""
         async with self._append:
             if self.ended:
                 raise RunEnded
-            await self._store(event)
+            if isinstance(event, Incomplete):
+                self._incomplete = event
+                return
+            self._count(event)
+            try:
+                await self._log.append(self.id, event.type, event.payload(), ahead=True)
+            except GONE:
+                self.ended = True
+                raise RunEnded from None
 
     async def finish(self, *last: Event) -> bool:
         """End the run with these events, once; False when something else ended it before."""
@@ -63,20 +78,24 @@ class Run:
                 return False
             self.ended = True
             for event in last:
-                await self._store(event)
-            await self._log.close(self.id, self.scenario.values.get("retention"))
+                self._count(event)
+            said = [(event.type, event.payload()) for event in last]
+            try:
+                await self._log.close(self.id, self.scenario.values.get("retention"), said)
+            except GONE:
+                return False
             return True
 
     def done(self, status: Status) -> Done:
         """Return the terminal, with its totals when the run was completed."""
         if status != "completed":
             return Done(status=status)
-        return Done(status=status, num_turns=self._turns, tool_count=self._tools)
+        why = self._incomplete.reason if self._incomplete else None
+        return Done(status=status, num_turns=self._turns, tool_count=self._tools, incomplete=why)
 
-    async def _store(self, event: Event) -> None:
+    def _count(self, event: Event) -> None:
         self._turns += isinstance(event, Turn)
         self._tools += isinstance(event, ToolUse)
-        await self._log.append(self.id, event.type, event.payload())
 
 
 class Producer:

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+from reference_server.llm import llm
 from reference_server.protocol import (
     Creation,
     Error,
@@ -143,6 +144,16 @@ async def long(task: Assignment) -> AsyncIterator[Event]:
         yield Token(text=f"{index} ")
 
 
+async def flood(task: Assignment) -> AsyncIterator[Event]:
+    """Send `events` tokens of `size` characters as fast as the log takes them."""
+    size = task.scenario["size"]
+    yield Turn(turn_number=1)
+    for index in range(task.scenario["events"]):
+        if index % 10 == 0:
+            await asyncio.sleep(0)
+        yield Token(text=f"{index} ".ljust(size, "x"))
+
+
 async def fail(task: Assignment) -> AsyncIterator[Event]:
     """Report a failure the agent knows of, as it should."""
     retryable = task.scenario["retryable"]
@@ -192,6 +203,9 @@ async def pauses(task: Assignment) -> AsyncIterator[Event]:
         yield Token(text=f"{index + 1} of {count} ")
 
 
+LLM = "llm"
+"""The scenario in which an upstream is asked, so that it needs that upstream's SDK."""
+
 SCENARIOS: dict[str, tuple[Agent, Mapping[str, Parameter]]] = {
     "complete": (complete, {}),
     "tools": (tools, {"seconds": seconds(0.02)}),
@@ -209,10 +223,12 @@ SCENARIOS: dict[str, tuple[Agent, Mapping[str, Parameter]]] = {
     "crash-first": (crash_first, {"secret": words("a secret place")}),
     "echo": (echo, {}),
     "long": (long, {"events": number(300, most=100_000), "seconds": seconds(0.0)}),
+    "flood": (flood, {"events": number(1500, most=100_000), "size": number(8000, most=60_000)}),
     "fail": (fail, {"retryable": flag(True), "retry_after_ms": number(1000, most=600_000)}),
     "interrupt": (interrupt, {}),
     "block": (block, {"seconds": seconds(1.0)}),
     "pauses": (pauses, {"seconds": seconds(0.2), "count": number(5, most=1000)}),
+    LLM: (llm, {"deadline": seconds(3600.0), "timeout": seconds(60.0)}),
 }
 """Each scenario that an agent plays, with the parameters it takes."""
 

@@ -6,7 +6,9 @@
 2. Every frame comes from the log, so whatever a client has seen can be read again.
 3. Heartbeats fill silences, and only while the run's producer lives.
 4. Backpressure is the log's: a reader that is slow holds a place in it, not a queue of its own.
-5. A reader that has fallen behind what the log keeps is cut off, never given a gap: it comes back
+5. When the log itself cannot be reached, the stream ends in a retryable error and the terminal.
+   They are not stored and carry no id, so that a cursor stays at what can be read again.
+6. A reader that has fallen behind what the log keeps is cut off, never given a gap: it comes back
    with its cursor and is told 410.
 """
 
@@ -16,6 +18,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reference_server.log import Entry, LogUnavailable
+from reference_server.protocol import Done, Error
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -23,10 +28,14 @@ if TYPE_CHECKING:
 
     from reference_server.encoders import Encoder
     from reference_server.frames import Framing
-    from reference_server.log import Entry, EventLog
+    from reference_server.log import EventLog
 
 BATCH = 64
 """Entries sent before other streams get their turn."""
+
+UNAVAILABLE = Error(
+    error_type="log_unavailable", message="The event log cannot be reached now.", retryable=True
+)
 
 HEAD = {
     "Content-Type": "text/event-stream",
@@ -106,7 +115,11 @@ class Writer:
         last: Entry | None = None
         while True:
             pause = self.pacing.pause(beats, last) if self.alive() else None
-            entries = await reader.next(pause)
+            try:
+                entries = await reader.next(pause)
+            except LogUnavailable:
+                await send(self.unlogged(reader))
+                return
             if entries is None:
                 return
             if not entries and self.alive():
@@ -118,6 +131,16 @@ class Writer:
                 beats, last = 0, entry
                 await send(self.block(entry))
             await asyncio.sleep(0)
+
+    def unlogged(self, reader: Reader) -> bytes:
+        """Return the end of a stream whose log cannot be reached."""
+        written = b""
+        for event in (UNAVAILABLE, Done(status="error")):
+            entry = Entry(reader.run, reader.after, event.type, event.payload())
+            for frame in self.encoder.frames(entry):
+                retry, self.retry = self.retry, None
+                written += self.framing.write(replace(frame, id=None, retry=retry))
+        return written
 
     def block(self, entry: Entry) -> bytes:
         """Return an entry's bytes; the response's first frame also says `retry`."""

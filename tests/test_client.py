@@ -556,6 +556,7 @@ def test_a_wait_beyond_patience(raw_server: type[RawServer]) -> None:
     assert run.synthetic == (
         "503 Busy; given up: the server asks for a wait of 3600 s, longer than 60 s"
     )
+    assert run.unwaited == "the server asks for a wait of 3600 s, longer than 60 s"
 
 
 def test_without_resume_a_cut_ends_the_run(raw_server: type[RawServer]) -> None:

@@ -48,6 +48,7 @@ exchanges = st.builds(
     started=texts,
     connected=st.none() | seconds,
     lag=seconds,
+    denied=seconds,
     timed=st.booleans(),
     notes=st.lists(texts, max_size=2).map(tuple),
 )
@@ -57,6 +58,7 @@ runs = st.builds(
     control=texts,
     exchanges=st.lists(exchanges, max_size=3).map(tuple),
     synthetic=texts,
+    unwaited=texts,
 )
 
 

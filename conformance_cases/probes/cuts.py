@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from conformance_cases.probes.requests import first_event
-from pytest_agentstream.faults import Cut, IdleCut
+from pytest_agentstream.dialects.reading import Role
+from pytest_agentstream.faults import Cut, Fault, HalfOpen, IdleCut
 from pytest_agentstream.probing import probe
 from pytest_agentstream.retrying import Backoff
+from pytest_agentstream.tolerances import IDLE_CUT
 from pytest_agentstream.verdicts import NotTested
 
 if TYPE_CHECKING:
@@ -33,12 +35,17 @@ HEAD_BYTES = 5
 AWAY = 1.5
 """A client stays away for so many planted pauses: at least one event is produced meanwhile."""
 
+IDLE = frozenset({Role.HEARTBEAT, Role.TERMINAL})
+
+OVER = 0.5
+"""Seconds that a client stays away for longer than a run like the one that it left lasts."""
+
+LONGEST_AWAY = 15.0
+"""Seconds: no client stays away from a run for longer, to find it over."""
+
 MANY = 20
 BETWEEN = 4
 """Events that get through between two of the many cuts."""
-
-IDLE = 1.5
-"""An idle connection is cut after so many H, as impatient load balancers do."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,29 @@ class LiveCut:
     cuts: int
     run: Observation
     whole: Recording | None
+
+
+@dataclass(frozen=True)
+class Left:
+    """A run that was cut at `where`, and should have ended in the seconds before it was joined."""
+
+    run: Observation
+    seconds: float
+    where: str
+
+    @property
+    def replayed(self) -> list[Event]:
+        """What the first stream that joined it brought, less its terminal and what passes."""
+        joins = [exchange for exchange in self.run.exchanges[1:] if exchange.is_stream]
+        return [
+            event
+            for event in self.run.events
+            if event.exchange in joins[:1] and not event.ephemeral and event.role not in IDLE
+        ]
+
+    @property
+    def was_joined(self) -> bool:
+        return not self.run.run.unwaited and any(one.is_stream for one in self.run.exchanges[1:])
 
 
 @dataclass(frozen=True)
@@ -82,21 +112,35 @@ def resumable(client: Driver, run: Observation) -> None:
 
 
 class Away(Backoff):
-    """Stay away for at least so many seconds, so that events are produced meanwhile."""
+    """Stay away for at least so many seconds, so that events are produced meanwhile.
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(Random(0), total=MANY * 2)
+    The `first` time may be another.
+    """
+
+    def __init__(
+        self, seconds: float, *, first: float | None = None, total: int = MANY * 2
+    ) -> None:
+        super().__init__(Random(0), total=total)
         self._away = seconds
+        self._first = first
 
     def next(self, floor: float | None = None) -> float:
-        return max(super().next(floor), self._away)
+        away, self._first = self._first, None
+        return max(super().next(floor), self._away if away is None else away)
 
 
 async def cut_and_join(
-    client: Driver, scenario: str, *plan: Cut, headers: Mapping[str, str] | None = None
+    client: Driver,
+    scenario: str,
+    *plan: Fault,
+    headers: Mapping[str, str] | None = None,
+    first_away: float | None = None,
 ) -> LiveCut:
-    """Start a run through cuts, follow it to its end, and read it back without any."""
-    away = Away((client.control(scenario).scenario.pause or 0.0) * AWAY)
+    """Start a run through cuts, follow it to its end, and read it back without any.
+
+    A client that is `first_away` for so many seconds comes back sooner from every further cut.
+    """
+    away = Away((client.control(scenario).scenario.pause or 0.0) * AWAY, first=first_away)
     async with client.through(*((cut,) for cut in plan)) as cutting:
         run = await cutting.run(scenario, backoff=away, headers=headers)
     where = ", then ".join(dict.fromkeys(cut.describe() for cut in plan))
@@ -116,15 +160,69 @@ async def live_cut(client: Driver, pauses_run: Observation) -> LiveCut:
 
 @probe(scenarios=["pauses"])
 async def cut_inside(client: Driver, pauses_run: Observation) -> LiveCut:
-    """A run that is cut inside the bytes of an event, and again just before its terminal."""
+    """A run that is cut inside the bytes of an event, and again just before its terminal.
+
+    Where runs go on without their reader, the first cut is early, and the run is over behind it.
+    """
     resumable(client, pauses_run)
     before_terminal = len(pauses_run.events) - 1
-    middle = before_terminal // 2
+    until_over = stays_until_over(pauses_run)
+    place = first_place(pauses_run) if until_over else before_terminal // 2
     cuts = (
-        Cut(after_event=middle, into_next=INTO, how="rst"),
-        Cut(after_event=before_terminal - middle),
+        Cut(after_event=place, into_next=INTO, how="rst"),
+        Cut(after_event=before_terminal - place),
     )
-    return await cut_and_join(client, "pauses", *cuts)
+    return await cut_and_join(client, "pauses", *cuts, first_away=until_over)
+
+
+def first_place(run: Observation) -> int:
+    """The number, from 1, of a run's first event that has an id."""
+    return next(number for number, event in enumerate(run.events, 1) if event.cursor is not None)
+
+
+def stays_until_over(run: Observation) -> float | None:
+    """For how many seconds a client stays away until a run like this one is over.
+
+    None where that is too long, or where the dialect does not say that it goes on meanwhile.
+    """
+    length = sum(exchange.end.at for exchange in run.exchanges)
+    seconds = length + max(OVER, (run.declared.pause or 0.0) * AWAY)
+    goes_on = run.dialect.not_applicable("disconnect.continues") is None
+    return seconds if goes_on and seconds <= LONGEST_AWAY else None
+
+
+@probe(runs=0, optional=("cut_inside", "pauses_run"))
+async def left_runs(cut_inside: LiveCut | None, pauses_run: Observation | None) -> list[Left]:
+    """The run that was over before its client came back, where there is one."""
+    seconds = stays_until_over(pauses_run) if pauses_run is not None else None
+    if cut_inside is None or seconds is None:
+        return []
+    return [Left(cut_inside.run, seconds, cut_inside.where)]
+
+
+@probe(scenarios=["crash"])
+async def crash_left(client: Driver, crash_run: Observation, dialect: Dialect) -> Left:
+    """A run whose client leaves before it crashes, and comes back when that is over."""
+    seconds = stays_until_over(crash_run)
+    if seconds is None or dialect.profile.resume.path is None or not crash_run.identified:
+        raise NotTested("a crash that nobody reads cannot be read later, or not be waited for")
+    cut = Cut(after_event=first_place(crash_run))
+    async with client.through((cut,)) as cutting:
+        run = await cutting.run("crash", backoff=Away(seconds, first=seconds, total=2))
+    return Left(run, seconds, cut.describe())
+
+
+@probe(runs=0, optional=("crash_left",))
+async def left_crashes(crash_left: Left | None) -> list[Left]:
+    """The run that crashed before its client came back, where there is one."""
+    return [crash_left] if crash_left is not None else []
+
+
+@probe(scenarios=["pauses"])
+async def half_open(client: Driver, pauses_run: Observation) -> LiveCut:
+    """A run whose reader is lost without the server's knowing, and joined while that holds it."""
+    resumable(client, pauses_run)
+    return await cut_and_join(client, "pauses", HalfOpen(after_event=2))
 
 
 @probe(scenarios=["pauses"])
@@ -208,6 +306,6 @@ async def idle_cut(client: Driver) -> Observation:
         raise NotTested(
             "no heartbeat interval is promised", "promise one: --agentstream-heartbeat 15"
         )
-    plan = (IdleCut(seconds=IDLE * client.interval),)
+    plan = (IdleCut(seconds=IDLE_CUT * client.interval),)
     async with client.through(plan, repeat=True) as cutting:
         return await cutting.run("silence", reconnect=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -11,13 +12,17 @@ from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.probing import probe
 from pytest_agentstream.tolerances import SENT_WITHIN
 from pytest_agentstream.verdicts import NotApplicable, NotTested
+from pytest_agentstream.watching import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.dialects.reading import Cursor
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation
     from pytest_agentstream.recording import Recording
+    from pytest_agentstream.wire import Block
 
 MOST_CURSORS = 40
 """Of a longer run the first and the last cursors are read back, and others in between."""
@@ -28,6 +33,9 @@ EXPIRY_GRACE = 0.5
 
 MANY_EVENTS = 10_000
 AT_ONCE = 8
+BEYOND = 1000
+"""Blocks that a replay may have beyond twice those of its run: comments are none of the run's."""
+
 AHEAD = 1000
 MALFORMED = ("not a cursor", "-1", "1e9", "0x10", "१", "../../1", "{}", "9" * 400)
 """Cursors that no dialect has, frozen: words, signs, other digits, paths, too many digits."""
@@ -69,6 +77,22 @@ def cursors_of(run: Observation) -> list[Cursor]:
     return found
 
 
+def beyond(run: Observation) -> Callable[[Block], Watch | None]:
+    """Stop a replay that has far more blocks than its run: an endless one would take all room."""
+    most = BEYOND + 2 * sum(len(exchange.blocks) for exchange in run.exchanges)
+    seen = count(1)
+    why = f"over {most} blocks came back"
+    return lambda block: Watch(0, why) if next(seen) > most else None
+
+
+async def replayed(
+    client: Driver, run: Observation, cursor: str | None, **options: Any
+) -> Recording:
+    """Read a finished run back: that need be waited for less, and has no more than the run had."""
+    bounds = {"on_block": beyond(run), **client.replaying}
+    return await client.resume(run, cursor, **bounds, **options)
+
+
 async def read_back(client: Driver, run: Observation) -> ReadBack:
     """Read a run back from its cursors; a replay is not waited for like a run.
 
@@ -85,7 +109,7 @@ async def read_back(client: Driver, run: Observation) -> ReadBack:
         async with limiter:
             if any(not answer.ended_cleanly for answer in answers.values()) and not many:
                 return  # one that never ends is told already, and each costs its time-out
-            answers[number] = await client.resume(run, cursors[number].text, **client.replaying)
+            answers[number] = await replayed(client, run, cursors[number].text)
 
     async with anyio.create_task_group() as asking:
         for number in chosen:
@@ -122,19 +146,14 @@ async def foreign_cursor(
         )
     cursors_of(complete_run)
     other = cursors_of(long_run)
-    return TwoRuns(
-        complete_run, long_run, await client.resume(complete_run, other[0].text, **client.replaying)
-    )
+    return TwoRuns(complete_run, long_run, await replayed(client, complete_run, other[0].text))
 
 
 @probe(consent="fuzz", runs=0)
 async def unusable_cursors(client: Driver, complete_run: Observation) -> list[Answer]:
     """The finished run, asked for with cursors that nobody ever sent."""
     cursors_of(complete_run)
-    return [
-        Answer(text, await client.resume(complete_run, text, **client.replaying))
-        for text in MALFORMED
-    ]
+    return [Answer(text, await replayed(client, complete_run, text)) for text in MALFORMED]
 
 
 @probe(consent="read", runs=0)
@@ -146,7 +165,15 @@ async def future_cursor(client: Driver, complete_run: Observation, dialect: Dial
     start = last.text.rindex(str(last.number))
     number = str(last.number + AHEAD)
     text = last.text[:start] + number + last.text[start + len(str(last.number)) :]
-    return Answer(text, await client.resume(complete_run, text, **client.replaying))
+    return Answer(text, await replayed(client, complete_run, text))
+
+
+@probe(runs=0, optional=("future_cursor",))
+async def refused_cursors(
+    unusable_cursors: list[Answer], future_cursor: Answer | None
+) -> list[Answer]:
+    """The answers to every cursor of the finished run that is to be refused."""
+    return [*unusable_cursors, *([future_cursor] if future_cursor else [])]
 
 
 @probe(consent="read", runs=0)
@@ -154,7 +181,7 @@ async def same_request(client: Driver, complete_run: Observation) -> Answer:
     """The start request again, with the middle cursor in Last-Event-ID."""
     cursors = cursors_of(complete_run)
     middle = cursors[len(cursors) // 2].text
-    again = await client.resume(complete_run, middle, same_request=True, **client.replaying)
+    again = await replayed(client, complete_run, middle, same_request=True)
     return Answer(middle, again)
 
 
@@ -164,18 +191,15 @@ async def after_terminal(
 ) -> list[Answer]:
     """The finished run, asked for from its very end: by resuming, and by starting again."""
     last = cursors_of(complete_run)[-1].text
-    answers = [Answer(last, await client.resume(complete_run, last, **client.replaying))]
+    answers = [Answer(last, await replayed(client, complete_run, last))]
     if dialect.not_applicable("resume.same-request") is None:
-        again = await client.resume(complete_run, last, same_request=True, **client.replaying)
+        again = await replayed(client, complete_run, last, same_request=True)
         answers.append(Answer(last, again))
     return answers
 
 
-@probe(scenarios=["expired"])
-async def expired_cursor(client: Driver) -> Answer:
-    """A run that was kept for a short time only, asked for when that is over."""
-    run = await client.run("expired")
-    cursors = cursors_of(run)
+def retention_of(run: Observation) -> float:
+    """For how long a run is kept, in seconds; raises `NotTested` where that can't be waited for."""
     retention = run.declared.retention
     if retention is None:
         raise NotTested(
@@ -186,9 +210,36 @@ async def expired_cursor(client: Driver) -> Answer:
         raise NotTested(
             f"a retention of {retention:g} s is not waited for", "map a run that is kept shorter"
         )
-    await anyio.sleep(retention * 1.5 + EXPIRY_GRACE)
+    return retention
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run that is kept for `retention` seconds, and what came back within them."""
+
+    run: Observation
+    retention: float
+    answer: Answer
+
+
+@probe(scenarios=["expired"])
+async def kept_run(client: Driver) -> Kept:
+    """A run that is kept for a short time, asked for in the middle of that."""
+    run = await client.run("expired")
+    first = cursors_of(run)[0].text
+    retention = retention_of(run)
+    await anyio.sleep(retention / 2)
+    return Kept(run, retention, Answer(first, await replayed(client, run, first)))
+
+
+@probe(runs=0)
+async def expired_cursor(client: Driver, kept_run: Kept) -> Answer:
+    """A run that was kept for a short time only, asked for when that is over."""
+    run = kept_run.run
+    await anyio.sleep(kept_run.retention + EXPIRY_GRACE)
+    cursors = cursors_of(run)
     middle = cursors[len(cursors) // 2].text
-    return Answer(middle, await client.resume(run, middle, **client.replaying))
+    return Answer(middle, await replayed(client, run, middle))
 
 
 @dataclass(frozen=True)
@@ -213,7 +264,7 @@ async def beside_replay(client: Driver) -> BesideReplay:
     replays: list[Recording] = []
 
     async def replay() -> None:
-        replays.append(await client.resume(huge, first, **client.replaying))
+        replays.append(await replayed(client, huge, first))
 
     async with anyio.create_task_group() as beside:
         beside.start_soon(replay)
@@ -232,6 +283,6 @@ async def header_and_query(
     if name is None:
         raise NotApplicable(f"the dialect {dialect.name} has no cursor in the query")
     early, late = cursors[len(cursors) // 3].text, cursors[2 * len(cursors) // 3].text
-    alone = await client.resume(complete_run, None, query={name: early}, **client.replaying)
-    beside = await client.resume(complete_run, late, query={name: early}, **client.replaying)
+    alone = await replayed(client, complete_run, None, query={name: early})
+    beside = await replayed(client, complete_run, late, query={name: early})
     return Answer(early, alone), Answer(late, beside)

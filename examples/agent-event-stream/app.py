@@ -34,7 +34,8 @@ async def chat(request: ChatRequest) -> StreamingResponse:
 async def run(mode: str, rest: str) -> AsyncGenerator[str, None]:
     """Do as the mode says; `rest` is the length of a pause in seconds, or the text to echo."""
     emitter = AgentStreamEmitter()
-    batcher = TokenBatcher(interval_ms=0 if mode == "long" else 50)
+    # before a pause longer than usual, so that a busy machine takes the burst for one, too
+    batcher = TokenBatcher(interval_ms={"long": 0, "pause": 400}.get(mode, 50))
     if mode == "crash-first":
         raise RuntimeError(f"boom before the first event: {SECRET}")
     if mode == "slow-start":

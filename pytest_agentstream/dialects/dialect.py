@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pytest_agentstream.dialects import applicability, names
@@ -35,6 +36,15 @@ class Dialect:
         self._cursors = Cursors(profile.cursor)
         self._reader = Reader(profile, schemas, self._cursors)
         self._restarts = profile.resume.kind in ("replay", "snapshot")
+
+    def declaring(self, disconnect: Literal["cancels", "continues"] | None) -> Dialect:
+        """Return the same dialect where a server declares what a disconnect means to it."""
+        if disconnect is None:
+            return self
+        other = copy(self)
+        resume = self.profile.resume.model_copy(update={"disconnect": disconnect})
+        other.profile = self.profile.model_copy(update={"resume": resume})
+        return other
 
     def __repr__(self) -> str:
         return f"<Dialect {self.label}>"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_agentstream.dialects.names import matches
 from pytest_agentstream.dialects.paths import find
@@ -24,6 +25,19 @@ STRICT, SURROGATES = "schema.json-strict", "schema.no-lone-surrogates"
 KNOWN, AGREES = "schema.known-type", "schema.type-agreement"
 EMPTY = "the data is empty"
 
+SHORT = 512
+"""Characters up to which what an event line and data mean is remembered for a while: replays say
+the same again."""
+
+
+class _Meaning(NamedTuple):
+    """What the event line and the data of an event mean, wherever it stands; `rule` declares it."""
+
+    said: str | None
+    rule: str | None
+    parsed: Parsed
+    violations: tuple[Violation, ...]
+
 
 class Reader:
     """Read single events in one dialect; nothing in here knows what came before."""
@@ -34,22 +48,17 @@ class Reader:
         self._cursors = cursors
         self._declared: dict[str, str | None] = {}
         self._by_key = any(selector.key_present for selector in profile.type_from)
+        self._remembered = lru_cache(maxsize=1024)(self._meaning)
 
     def event(self, exchange: Recording, block: Block, sent: wire.Event) -> Event:
         """Return the event that a dispatched block is; never raises for what a server sends."""
         profile = self._profile
         if sent.data in profile.payload.sentinels:
             return self._sentinel(exchange, block, sent)
-        empty = not sent.data and profile.payload.kind != "text"
-        parsed = Parsed(problem=EMPTY) if empty else parse(sent.data, profile.payload)
         name = _event_line(block, sent)
-        said = self._type(name, parsed.value)
-        rule = self.rule(said)
-        found = [] if empty else list(self._payload_violations(parsed))
-        if not (empty and profile.framing.empty_data != "forbidden"):
-            found.extend(self._type_violations(name, said, parsed))
-        if rule is not None and parsed.problem is None:
-            found.extend(self._schemas[rule].violations(parsed.value))
+        is_short = len(name or "") + len(sent.data) <= SHORT
+        mean = self._remembered if is_short else self._meaning
+        said, rule, parsed, violations = mean(name, sent.data)
         declared = profile.events[rule] if rule is not None else None
         return Event(
             exchange=exchange,
@@ -62,8 +71,21 @@ class Reader:
             cursor=self._cursors.of(block, parsed.value),
             known=declared is not None,
             ephemeral=declared is not None and declared.ephemeral,
-            violations=tuple(found),
+            violations=violations,
         )
+
+    def _meaning(self, name: str | None, data: str) -> _Meaning:
+        profile = self._profile
+        empty = not data and profile.payload.kind != "text"
+        parsed = Parsed(problem=EMPTY) if empty else parse(data, profile.payload)
+        said = self._type(name, parsed.value)
+        rule = self.rule(said)
+        found = [] if empty else list(self._payload_violations(parsed))
+        if not (empty and profile.framing.empty_data != "forbidden"):
+            found.extend(self._type_violations(name, said, parsed))
+        if rule is not None and parsed.problem is None:
+            found.extend(self._schemas[rule].violations(parsed.value))
+        return _Meaning(said, rule, parsed, tuple(found))
 
     def rule(self, name: str | None) -> str | None:
         """Return the key in `events` that declares a type: its name, or the first glob for it."""
@@ -73,7 +95,8 @@ class Reader:
             events = self._profile.events
             globs = (glob for glob in events if matches(name, glob))
             rule = name if name in events else next(globs, None)
-            if len(self._declared) > 1000:  # a server that makes up types without end
+            # a server may make up types without end, and long ones
+            if len(self._declared) > 1000 or len(name) > SHORT:
                 return rule
             self._declared[name] = rule
         return self._declared[name]
@@ -164,9 +187,9 @@ def _said(selector: Selector, name: str | None, payload: Any) -> str | None:
         return found if isinstance(found, str) else None
     if selector.key_present:
         keys = payload if isinstance(payload, dict) else {}
-        # null and false are how servers write that something is not there
-        present = (key for key in selector.key_present if keys.get(key) not in (None, False))
-        return next(present, None)
+        # null and false are how servers write that something is not there, and "" beside another
+        present = [key for key in selector.key_present if keys.get(key) not in (None, False)]
+        return next((key for key in present if keys[key] != ""), present[-1] if present else None)
     return selector.constant
 
 

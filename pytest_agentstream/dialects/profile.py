@@ -14,22 +14,32 @@ class _Group(BaseModel):
 
 
 class Start(_Group):
-    """How a run is started, where the configuration maps nothing: a request with templates."""
+    """How a run is started, where the configuration maps nothing: a request with templates.
+
+    `disconnect_cancels` are fields of the JSON body with which a run is cancelled when its reader
+    goes, where that is not so anyway.
+    """
 
     method: Literal["GET", "POST"] = "POST"
     json_body: Any = Field(default=None, alias="json")
     headers: dict[str, str] = {}
     prompt: str = "Hello"
     idempotency_header: str | None = None
+    disconnect_cancels: dict[str, Any] = {}
 
 
 class Response(_Group):
-    """What the head of a good answer says."""
+    """What the head of a good answer says.
+
+    `run_header` names the run. `log_header` says what keeps it: `volatile` or `durable`, then
+    parameters `retention` and `lease` in seconds and `run-bytes`.
+    """
 
     status: tuple[int, ...] = (200,)
     content_type: str = "text/event-stream"
     required_headers: tuple[str, ...] = ()
     run_header: str | None = None
+    log_header: str | None = None
 
 
 class Framing(_Group):
@@ -105,6 +115,16 @@ class Terminal(_Group):
     after: str | None = None
 
 
+class Incomplete(_Group):
+    """Where a run that ended well says that its answer is not whole: `event` with these values.
+
+    `where` maps paths to values, as in a terminal.
+    """
+
+    event: str
+    where: dict[str, Any] = {}
+
+
 class Progress(_Group):
     """Progress that an event reports: `value` never goes back within one `key`.
 
@@ -128,6 +148,7 @@ class Order(_Group):
     terminal: tuple[Terminal, ...] = ()
     after_terminal: tuple[str, ...] = ()
     counts: dict[str, str] = {}
+    incomplete: tuple[Incomplete, ...] = ()
     progress: Progress | None = None
     sequence_path: str | None = None
     constant: tuple[str, ...] = ()
@@ -137,7 +158,7 @@ class Span(_Group):
     """Something that opens, goes on and closes; `key` is the field that tells its spans apart.
 
     `open_where` maps paths to values, as in a terminal. `must_close` are the outcomes before which
-    it must be closed.
+    it must be closed. `once`: a key opens one span in a run, and none again once that is closed.
     """
 
     name: str
@@ -147,6 +168,7 @@ class Span(_Group):
     close: tuple[str, ...] = ()
     key: str | None = None
     is_tool: bool = False
+    once: bool = False
     must_close: tuple[Literal["success", "failure", "interrupt", "cancelled"], ...] = ("success",)
 
 

@@ -73,6 +73,8 @@ class Spans:
         if key in self._open:
             return [self._says(OPEN_TWICE, "is not open yet", event, key, "is open")]
         self._open[key] = event
+        if self._of.once and key in self._closed:
+            return [self._says(OPEN_TWICE, "is opened once", event, key, "was closed before")]
         if (early := self._early.pop(key, None)) is None:
             return []
         self._answered.add(key)

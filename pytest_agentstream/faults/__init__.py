@@ -19,6 +19,12 @@ from pytest_agentstream.faults.model import (
     describe,
 )
 from pytest_agentstream.faults.proxy import FaultProxy
+from pytest_agentstream.faults.routes import (
+    FaultRoutes,
+    faults_before,
+    needs_toxiproxy,
+    why_embedded,
+)
 from pytest_agentstream.faults.toxics import (
     Bandwidth,
     Latency,
@@ -29,6 +35,9 @@ from pytest_agentstream.faults.toxics import (
     Timeout,
     Toxic,
 )
+from pytest_agentstream.faults.toxiproxied import ToxiproxyFaults
+from pytest_agentstream.faults.toxiproxy import Toxiproxy
+from pytest_agentstream.faults.toxiproxy_api import ToxiproxyError
 
 __all__ = [
     "Bandwidth",
@@ -37,6 +46,7 @@ __all__ = [
     "Cut",
     "Fault",
     "FaultProxy",
+    "FaultRoutes",
     "Faults",
     "Fired",
     "HalfOpen",
@@ -53,6 +63,12 @@ __all__ = [
     "Stall",
     "Timeout",
     "Toxic",
+    "Toxiproxy",
+    "ToxiproxyError",
+    "ToxiproxyFaults",
     "UnsupportedFault",
     "describe",
+    "faults_before",
+    "needs_toxiproxy",
+    "why_embedded",
 ]

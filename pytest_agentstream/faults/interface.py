@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable
     from typing import Self
 
@@ -14,16 +15,24 @@ if TYPE_CHECKING:
 class Faults(Protocol):
     """A proxy in front of one server, which injects what its script says.
 
-    `address` is where it listens, as host and port: give it to `HttpTransport(via=…)`, and requests
-    keep the server's URL and Host. `url` is the server's URL with the proxy's origin, for clients
-    that can't do that.
+    `next_address` is where the next connection is to be made, as host and port: give it to
+    `HttpTransport(via=…)`, and requests keep the server's URL and Host. `address` is where it
+    listens, and `url` the server's URL with that origin, for clients that can't ask each time; both
+    raise `UnsupportedFault` where it listens at several places. `chosen` counts connections by the
+    proxy that was chosen for them, in words; it is empty where there was no choice.
     """
+
+    chosen: Counter[str]
 
     @property
     def address(self) -> tuple[str, int]: ...
 
     @property
     def url(self) -> str: ...
+
+    def next_address(self) -> tuple[str, int]:
+        """Return where to make the next connection; to ask is to make it, and counts as that."""
+        ...
 
     async def script(self, *plans: Iterable[Fault], repeat: bool = False) -> None:
         """Say what happens to connections from now on: the n-th gets the n-th plan.

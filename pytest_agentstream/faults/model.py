@@ -7,7 +7,11 @@ server sends, or on the whole connection.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from itertools import groupby
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 How = Literal["fin", "rst"]
 
@@ -213,6 +217,20 @@ Plan = tuple[Fault, ...]
 def describe(plan: Plan) -> str:
     """The plan in words."""
     return "; ".join(fault.describe() for fault in plan) or "nothing injected"
+
+
+def numbered(words: Sequence[str], *, repeat: bool = False) -> list[str]:
+    """What happens to each connection, in words; those in a row that get the same are one line."""
+    lines: list[str] = []
+    first = 1
+    for said, group in groupby(words):
+        last = first + len(list(group)) - 1
+        which = f"connection {first}" if first == last else f"connections {first} to {last}"
+        lines.append(f"{which}: {said}")
+        first = last + 1
+    if repeat and lines:
+        lines[-1] += ", and later ones"
+    return lines
 
 
 def window_of(plan: Plan) -> int | None:

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,6 +22,7 @@ from pytest_agentstream.faults.model import (
     UnsupportedFault,
     counts_http,
     describe,
+    numbered,
     window_of,
 )
 from pytest_agentstream.faults.sides import Side
@@ -59,6 +61,7 @@ class FaultProxy:
             raise ValueError(f"expected an absolute http:// or https:// URL, found {target!r}")
         self.seed = seed
         self.raw = raw
+        self.chosen: Counter[str] = Counter()
         self.connections: list[Connection] = []
         self._parts = parts
         self._host = parts.hostname
@@ -78,6 +81,10 @@ class FaultProxy:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, as host and port."""
+        return self._address
+
+    def next_address(self) -> tuple[str, int]:
+        """See `Faults`."""
         return self._address
 
     @property
@@ -102,11 +109,7 @@ class FaultProxy:
 
     def describe(self) -> str:
         """See `Faults`."""
-        plans = [
-            f"connection {number}: {describe(plan)}" for number, plan in enumerate(self._plans, 1)
-        ]
-        if self._repeat and plans:
-            plans[-1] += ", and later ones"
+        plans = numbered([describe(plan) for plan in self._plans], repeat=self._repeat)
         return " | ".join([*plans, f"seed {self.seed}"])
 
     async def script(self, *plans: Iterable[Fault], repeat: bool = False) -> None:

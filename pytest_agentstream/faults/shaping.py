@@ -100,7 +100,7 @@ class Shaper:
         ]
         self._stages = [stage for stage in made if stage is not None]
         self._silences = [stage for stage in self._stages if isinstance(stage, Silence)]
-        self._last = 0.0
+        self._last = [0.0] * len(self._stages)
         for stage in self._silences:
             stage.begin(at)
 
@@ -142,12 +142,17 @@ class Shaper:
         return [item for stage in self._silences for item in stage.end(at)]
 
     def _through(self, items: list[Item]) -> list[Item]:
-        for stage in self._stages:
-            items = [further for item in items for further in _told(stage, item)]
+        for number, stage in enumerate(self._stages):
+            told = [further for item in items for further in _told(stage, item)]
+            items = self._in_order(number, told)
+        return items
+
+    def _in_order(self, number: int, items: list[Item]) -> list[Item]:
+        """What leaves one stage: nothing of it is due before what has left it already."""
         ordered: list[Item] = []
         for due, what in items:
-            self._last = max(self._last, due)
-            ordered.append((self._last, what))
+            self._last[number] = max(self._last[number], due)
+            ordered.append((self._last[number], what))
         return ordered
 
 

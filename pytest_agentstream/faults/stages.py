@@ -160,6 +160,10 @@ class Slices(Passing):
             self._free += self._fault.delay
         return items
 
+    def end(self, at: float) -> Iterable[Item]:
+        # the pause comes behind each slice, the last one too
+        return [(max(at, self._free), Act(Kind.EOF))]
+
     def _borders(self, start: int, end: int) -> list[tuple[int, int]]:
         """Halve until a slice is small enough, as Toxiproxy does."""
         slices: list[tuple[int, int]] = []

@@ -53,8 +53,12 @@ def write_summary(
     results: Mapping[str, CaseResult],
     facts: Facts,
     catalogue: Mapping[str, Case],
+    known: Mapping[str, str] | None = None,
 ) -> None:
-    """Write what was found, tier by tier, and what the session did to the server."""
+    """Write what was found, tier by tier, and what the session did to the server.
+
+    `known` are the reasons of known failures, by slug.
+    """
     terminal.section("agentstream")
     if facts.preflight:
         terminal.write_line(facts.preflight.partition("\n")[0])
@@ -75,7 +79,9 @@ def write_summary(
             terminal.write_line(line, bold=True, green=good)
         terminal.write_line(f"  {', '.join(counts)}")
         for result in state.results:
-            if result.verdict in RED:
+            if result.verdict in {Verdict.FAILED, Verdict.WARNED} and result.slug in (known or {}):
+                terminal.write_line(_detail(result, f"known failure: {(known or {})[result.slug]}"))
+            elif result.verdict in RED:
                 terminal.write_line(_detail(result), red=True)
             elif result.verdict is Verdict.WARNED:
                 terminal.write_line(_detail(result), yellow=True)
@@ -83,9 +89,25 @@ def write_summary(
             terminal.write_line(line)
     terminal.write_line("")
     if facts.gone:
-        terminal.write_line(facts.gone, red=True, bold=True)
+        for sentence in facts.gone.splitlines():
+            terminal.write_line(f"red, whatever the verdicts: {sentence}", red=True, bold=True)
+        for line in facts.last_words:
+            terminal.write_line(f"    {line}")
+    for sentence in facts.unkept:
+        terminal.write_line(sentence, red=True, bold=True)
+    for line in facts.around:
+        terminal.write_line(line)
+    for control, scenarios in facts.controls.items():
+        for line in _wrapped(f"control {control}: {', '.join(scenarios)}", " " * 4):
+            terminal.write_line(line)
+    for label, count in facts.faults.items():
+        terminal.write_line(f"faults: {count} connections: {label}")
+    for note in facts.notes:
+        terminal.write_line(note, yellow=True)
     throttled = f"; waited out {facts.throttled} answers 429 or 503" if facts.throttled else ""
-    terminal.write_line(f"runs started: {facts.runs}{throttled}")
+    told = facts.url or not results  # a worker that was interrupted may not have told anything
+    started = facts.runs if told else "not known, what asked for them was interrupted"
+    terminal.write_line(f"runs started: {started}{throttled}")
     for scenario, status in facts.refused.items():
         terminal.write_line(
             f"control broken: the server refused `{scenario}` (status {status}); mend its mapping",
@@ -99,8 +121,8 @@ def write_summary(
         )
 
 
-def _detail(result: CaseResult) -> str:
-    why = result.actual or result.reason
+def _detail(result: CaseResult, why: str = "") -> str:
+    why = why or result.actual or result.reason
     return cap(f"  {result.verdict:<14} {result.slug}: {why}", WIDTH)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 
 MOST_INVALID = 1000
+
+SHORT = 512
+"""Bytes up to which the lines of a block are remembered for a while: many judges look at them."""
+
+
+def _lines(raw: bytes, start: int) -> tuple[Line, ...]:
+    return tuple(parse_lines(raw, start))
+
+
+_remembered_lines = lru_cache(maxsize=4096)(_lines)
 
 
 class Block:
@@ -93,10 +104,11 @@ class Block:
     def lines(self) -> tuple[Line, ...]:
         """All lines, the blank one too; the last one ends in `b""` in a tail or a truncated block.
 
-        Parsed anew each time, so that a block costs little more than its bytes.
+        Not kept with the block, so that it costs little more than its bytes.
         """
         skipped = len(BOM) if self.bom else 0
-        return tuple(parse_lines(self.raw[skipped:], self.start + skipped))
+        parse = _remembered_lines if len(self.raw) <= SHORT else _lines
+        return parse(self.raw[skipped:], self.start + skipped)
 
     @property
     def comments(self) -> tuple[str, ...]:

@@ -6,8 +6,10 @@ from reference_server.defects import (
     crash,
     cursors,
     delivery,
+    durable,
     framing,
     heartbeat,
+    holding,
     http,
     ids,
     live,
@@ -18,7 +20,10 @@ from reference_server.defects import (
     retry,
     schema,
     security,
+    shutdown,
     terminal,
+    unread,
+    upstream,
 )
 from reference_server.defects.defect import DEFECTS, Defect
 
@@ -28,8 +33,10 @@ __all__ = [
     "crash",
     "cursors",
     "delivery",
+    "durable",
     "framing",
     "heartbeat",
+    "holding",
     "http",
     "ids",
     "live",
@@ -40,5 +47,8 @@ __all__ = [
     "retry",
     "schema",
     "security",
+    "shutdown",
     "terminal",
+    "unread",
+    "upstream",
 ]

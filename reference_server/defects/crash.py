@@ -37,6 +37,21 @@ def _when_failed(
     return replace(parts, producer=Failing)
 
 
+CUT = INTERNAL.model_copy(update={"error_type": "cut"})
+
+
+def _cutting(parts: Parts) -> Parts:
+    """Cut the body off where the error `CUT` would be written."""
+
+    class Cut(Writer):
+        def block(self, entry: Entry) -> bytes:
+            if entry.payload.get("error_type") == CUT.error_type:
+                raise ConnectionError("cut on purpose")
+            return super().block(entry)
+
+    return replace(parts, writer=Cut)
+
+
 def _plain(run: Run, exception: BaseException) -> bool:
     """Tell whether it is the plain crash: an Exception, behind some events."""
     return isinstance(exception, Exception) and run.scenario.name == "crash"
@@ -49,17 +64,9 @@ def crash_says_nothing(parts: Parts) -> Parts:
 
 @defect("crash-cuts-body", "terminal.on-crash", "A crash cuts the body off.")
 def crash_cuts_body(parts: Parts) -> Parts:
-    marked = INTERNAL.model_copy(update={"error_type": "cut"})
-
-    class Cut(Writer):
-        def block(self, entry: Entry) -> bytes:
-            if entry.payload.get("error_type") == marked.error_type:
-                raise ConnectionError("cut on purpose")
-            return super().block(entry)
-
     return _when_failed(
-        replace(parts, writer=Cut),
-        lambda run, error, last: [marked, *last[1:]] if _plain(run, error) else last,
+        _cutting(parts),
+        lambda run, error, last: [CUT, *last[1:]] if _plain(run, error) else last,
     )
 
 
@@ -76,6 +83,18 @@ def crash_first_says_nothing(parts: Parts) -> Parts:
 
 
 @defect(
+    "crash-first-cuts-body",
+    "terminal.on-crash-before-first",
+    "A crash before the first event cuts the body off, behind its head.",
+)
+def crash_first_cuts_body(parts: Parts) -> Parts:
+    return _when_failed(
+        _cutting(parts),
+        lambda run, error, last: [CUT, *last[1:]] if run.scenario.name == "crash-first" else last,
+    )
+
+
+@defect(
     "base-exceptions-swallowed",
     "terminal.base-exceptions",
     "SystemExit and CancelledError end the body well, without a word.",
@@ -88,12 +107,36 @@ def base_exceptions_swallowed(parts: Parts) -> Parts:
 
 
 @defect(
+    "system-exit-cuts-body",
+    "terminal.base-exceptions",
+    "SystemExit cuts the body off; CancelledError ends as any exception does.",
+)
+def system_exit_cuts_body(parts: Parts) -> Parts:
+    return _when_failed(
+        _cutting(parts),
+        lambda run, error, last: [CUT, *last[1:]] if isinstance(error, SystemExit) else last,
+    )
+
+
+@defect(
     "crash-is-completed",
     "terminal.crash-is-not-success",
     "A crash ends in `error`, then in `done` with status completed.",
 )
 def crash_is_completed(parts: Parts) -> Parts:
     return _when_failed(parts, lambda run, error, last: [INTERNAL, run.done("completed")])
+
+
+@defect(
+    "crash-unsaid-and-completed",
+    "terminal.crash-is-not-success",
+    "A crash ends as if the agent had said all it had to: in `done` with status completed.",
+)
+def crash_unsaid_and_completed(parts: Parts) -> Parts:
+    return _when_failed(
+        parts,
+        lambda run, error, last: [run.done("completed")] if _plain(run, error) else last,
+    )
 
 
 @defect(
@@ -136,6 +179,33 @@ def last_event_lost(parts: Parts) -> Parts:
 
 
 @defect(
+    "last-event-halved",
+    "terminal.nothing-lost-before-crash",
+    "Of the text yielded immediately before an exception only the first half arrives.",
+)
+def last_event_halved(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        held: Event | None = None
+        try:
+            async for event in events:
+                if held is not None:
+                    yield held
+                held = event
+        except Exception:
+            if isinstance(held, Token):
+                yield Token(text=held.text[: len(held.text) // 2])
+            raise
+
+    inner = parts.agent
+
+    def changed(task: Assignment) -> Events:
+        plain = task.scenario.name == "crash" and task.scenario["kind"] == "exception"
+        return change(inner(task)) if plain else inner(task)
+
+    return replace(parts, agent=changed)
+
+
+@defect(
     "tool-result-after-error",
     "terminal.spans-after-crash",
     "A tool that a crash left open gets a result behind the error.",
@@ -163,6 +233,19 @@ def exception_text(parts: Parts) -> Parts:
 
 
 @defect(
+    "exception-in-details",
+    "terminal.no-internals",
+    "The error's details have the exception's text, deep inside.",
+)
+def exception_in_details(parts: Parts) -> Parts:
+    def change(run: Run, error: BaseException, last: Sequence[Event]) -> Sequence[Event]:
+        said = INTERNAL.model_copy(update={"details": {"cause": [{"text": repr(error)}]}})
+        return [said, *last[1:]]
+
+    return _when_failed(parts, change)
+
+
+@defect(
     "stack-trace",
     "terminal.no-stack-traces",
     "The error's message looks like a traceback, without the exception's text.",
@@ -174,12 +257,9 @@ def stack_trace(parts: Parts) -> Parts:
     )
 
 
-@defect(
-    "crash-ends-others",
-    "terminal.others-survive-crash",
-    "A run's crash ends the newest `silence` that was started before it and is still going on.",
-)
-def crash_ends_others(parts: Parts) -> Parts:
+def _when_others(parts: Parts, harm: Callable[[Registry, Run], None]) -> Parts:
+    """Harm, at a crash, the newest `silence` that was started before and is still going on."""
+
     class Contagious(Registry):
         def __init__(
             self, log: EventLog, settings: Settings, agent: Agent, producer: Producer
@@ -192,9 +272,44 @@ def crash_ends_others(parts: Parts) -> Parts:
             beside = [self._live[run_id].run for run_id in older]
             silent = [run for run in beside if run.scenario.name == "silence"]
             if silent:
-                self._stop(silent[-1], INTERNAL, silent[-1].done("error"))
+                harm(self, silent[-1])
 
     return replace(parts, registry=Contagious)
+
+
+@defect(
+    "crash-ends-others",
+    "terminal.others-survive-crash",
+    "A run's crash ends the newest `silence` that was started before it and is still going on.",
+)
+def crash_ends_others(parts: Parts) -> Parts:
+    def end(registry: Registry, run: Run) -> None:
+        registry._stop(run, INTERNAL, run.done("error"))
+
+    return _when_others(parts, end)
+
+
+@defect(
+    "crash-cuts-others",
+    "terminal.others-survive-crash",
+    "A run's crash takes with it the newest `silence` that was started before and is still going "
+    "on: its stream is cut, and its run has failed when it is joined again.",
+)
+def crash_cuts_others(parts: Parts) -> Parts:
+    def end(registry: Registry, run: Run) -> None:
+        cut.add(run.id)
+        registry._stop(run, INTERNAL, run.done("error"))
+
+    cut: set[str] = set()
+
+    class Cutting(Writer):
+        def block(self, entry: Entry) -> bytes:
+            if entry.type == "error" and entry.run in cut:
+                cut.remove(entry.run)
+                raise ConnectionError("cut on purpose")
+            return super().block(entry)
+
+    return _when_others(replace(parts, writer=Cutting), end)
 
 
 class _Telling(Producer):

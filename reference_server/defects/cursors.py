@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request
-    from starlette.types import Message, Scope
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from reference_server.cursor import Cursor
     from reference_server.parts import Parts
@@ -37,7 +37,7 @@ def malformed_replays_all(parts: Parts) -> Parts:
     return _intake(parts, Replaying)
 
 
-def _place_instead(parts: Parts, status: int, place: Callable[[int, int], int]) -> Parts:
+def _place_instead(parts: Parts, status: int, place: Callable[[int, int], int | None]) -> Parts:
     class Placing(Intake):
         async def place(self, run: str, after: int, user: str | None) -> int | None:
             try:
@@ -54,10 +54,18 @@ def _place_instead(parts: Parts, status: int, place: Callable[[int, int], int]) 
     "expired-is-empty",
     "resume.expired-cursor",
     "An expired run is an empty stream.",
-    options=("--retention", "1"),
 )
 def expired_is_empty(parts: Parts) -> Parts:
     return _place_instead(parts, 410, lambda after, last: last)
+
+
+@defect(
+    "expired-is-204",
+    "resume.expired-cursor",
+    "An expired run is 204, as a run is behind which nothing is new.",
+)
+def expired_is_204(parts: Parts) -> Parts:
+    return _place_instead(parts, 410, lambda after, last: None)
 
 
 @defect("future-is-empty", "resume.future-cursor", "A cursor ahead of the run is an empty stream.")
@@ -106,6 +114,22 @@ def start_ignores_cursor(parts: Parts) -> Parts:
 
 
 @defect(
+    "start-with-cursor-replays-all",
+    "resume.same-request",
+    "Repeating the start request with Last-Event-ID replays that run from its first event.",
+)
+def start_with_cursor_replays_all(parts: Parts) -> Parts:
+    class FromTheFirst(Intake):
+        def cursor(self, request: Request) -> Cursor | None:
+            cursor = super().cursor(request)
+            if cursor is None or "run" in request.path_params:
+                return cursor
+            return replace(cursor, seq=0)
+
+    return replace(parts, intake=FromTheFirst)
+
+
+@defect(
     "refusal-with-id",
     "resume.error-does-not-poison",
     "A refused cursor gets a stream whose error event has the id `error`.",
@@ -116,3 +140,21 @@ def refusal_with_id(parts: Parts) -> Parts:
         return refused and scope["method"] == "GET"
 
     return parts.behind(held(when, instead(200, STREAM, b"id: error\n" + FAILED)))
+
+
+@defect(
+    "refusal-echoes-cursor",
+    "resume.error-does-not-poison",
+    "A cursor ahead of its run gets a stream whose error event has that cursor as its id.",
+)
+def refusal_echoes_cursor(parts: Parts) -> Parts:
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+            cursor = dict(scope.get("headers", ())).get(b"last-event-id", b"")
+            refusal = instead(200, STREAM, b"id: " + cursor + b"\n" + FAILED)
+            echoing = held(lambda scope, message: message["status"] == 409, refusal)(app)
+            await echoing(scope, receive, send)
+
+        return wrapped
+
+    return parts.behind(middleware)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import time
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
 from reference_server.defects.seams import agent
-from reference_server.middleware import body, held, joined, runs
+from reference_server.middleware import body, header, held, joined, runs
 from reference_server.protocol import Event, Token, ToolUse
 from reference_server.scenarios import PIECE
 
@@ -60,28 +61,39 @@ def buffered(parts: Parts) -> Parts:
     return parts.behind(held(runs("pauses", "long"), _at_once))
 
 
+def _holding(
+    parts: Parts, hold: Callable[[bytes, bytes, bool], tuple[bytes, bytes]], *scenarios: str
+) -> Parts:
+    """Hold a stream's pieces back: `hold` takes what waits, the next piece, and whether it is the
+    last, and returns what is sent now and what waits then. Heartbeats pass."""
+
+    def make() -> Callable[[bytes, bool], Iterable[bytes]]:
+        waiting = b""
+
+        def change(piece: bytes, last: bool) -> Iterator[bytes]:
+            nonlocal waiting
+            sent = piece
+            if not piece.startswith(b":"):
+                sent, waiting = hold(waiting, piece, last)
+            if sent:
+                yield sent
+
+        return change
+
+    return parts.behind(body(make, runs(*scenarios)))
+
+
 @defect(
     "buffers-2-kib",
     "delivery.incremental",
     "`pauses` and `long` arrive in portions of 2 KiB; heartbeats pass them.",
 )
 def buffers_2_kib(parts: Parts) -> Parts:
-    def make() -> Callable[[bytes, bool], Iterable[bytes]]:
-        waiting = b""
+    def portion(waiting: bytes, piece: bytes, last: bool) -> tuple[bytes, bytes]:
+        together = waiting + piece
+        return (together, b"") if last or len(together) >= PORTION else (b"", together)
 
-        def change(piece: bytes, last: bool) -> Iterator[bytes]:
-            nonlocal waiting
-            if piece.startswith(b":"):
-                yield piece
-                return
-            waiting += piece
-            if last or len(waiting) >= PORTION:
-                yield waiting
-                waiting = b""
-
-        return change
-
-    return parts.behind(body(make, runs("pauses", "long")))
+    return _holding(parts, portion, "pauses", "long")
 
 
 @defect(
@@ -98,23 +110,45 @@ def remainder_lost(parts: Parts) -> Parts:
     return agent(parts, change, "echo")
 
 
+def _asked_for_gzip(scope: Scope, message: Message) -> bool:
+    accepted = dict(scope["headers"]).get(b"accept-encoding", b"")
+    return b"gzip" in accepted and runs("pauses", "long")(scope, message)
+
+
 @defect(
     "gzip-holds-back",
     "delivery.incremental-gzip",
     "A client that accepts gzip gets `pauses` and `long` whole, at their end.",
 )
 def gzip_holds_back(parts: Parts) -> Parts:
-    def asked(scope: Scope, message: Message) -> bool:
-        accepted = dict(scope["headers"]).get(b"accept-encoding", b"")
-        return b"gzip" in accepted and runs("pauses", "long")(scope, message)
-
     async def let_go(start: Message, messages: list[Message], send: Send) -> None:
         headers = [*start["headers"], (b"content-encoding", b"gzip")]
         await send({**start, "headers": headers})
         whole = gzip.compress(joined(messages))
         await send({"type": "http.response.body", "body": whole})
 
-    return parts.behind(held(asked, let_go))
+    return parts.behind(held(_asked_for_gzip, let_go))
+
+
+@defect(
+    "gzip-unflushed",
+    "delivery.incremental-gzip",
+    "A client that accepts gzip gets what the compressor lets go by itself: its header at once, "
+    "the rest at the end.",
+)
+def gzip_unflushed(parts: Parts) -> Parts:
+    def make() -> Callable[[bytes, bool], Iterable[bytes]]:
+        compressor = zlib.compressobj(wbits=31)
+
+        def change(piece: bytes, last: bool) -> Iterator[bytes]:
+            yield compressor.compress(piece)
+            if last:
+                yield compressor.flush()
+
+        return change
+
+    coded = header("content-encoding", "gzip", _asked_for_gzip)
+    return parts.behind(body(make, _asked_for_gzip)).behind(coded)
 
 
 @defect(
@@ -123,20 +157,7 @@ def gzip_holds_back(parts: Parts) -> Parts:
     "An event is sent only when the next one comes.",
 )
 def last_event_held(parts: Parts) -> Parts:
-    def make() -> Callable[[bytes, bool], Iterable[bytes]]:
-        waiting = b""
-
-        def change(piece: bytes, last: bool) -> Iterator[bytes]:
-            nonlocal waiting
-            if piece.startswith(b":"):
-                yield piece
-                return
-            yield waiting
-            waiting = piece
-
-        return change
-
-    return parts.behind(body(make, runs("silence")))
+    return _holding(parts, lambda waiting, piece, last: (waiting, piece), "silence")
 
 
 @defect(

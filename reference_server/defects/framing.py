@@ -37,6 +37,23 @@ def latin_1(parts: Parts) -> Parts:
     return _framed(parts, Latin1())
 
 
+@defect(
+    "surrogates-encoded",
+    "framing.utf-8",
+    "A character beyond U+FFFF is sent as two surrogates of three bytes each (CESU-8).",
+)
+def surrogates_encoded(parts: Parts) -> Parts:
+    class Cesu8(Framing):
+        def encode(self, text: str) -> bytes:
+            units = text.encode("utf-16-le", "surrogatepass")
+            pairs = (units[at : at + 2] for at in range(0, len(units), 2))
+            return "".join(chr(int.from_bytes(unit, "little")) for unit in pairs).encode(
+                "utf-8", "surrogatepass"
+            )
+
+    return _framed(parts, Cesu8())
+
+
 @defect("byte-order-mark", "framing.no-bom", "The body starts with a byte-order mark.")
 def byte_order_mark(parts: Parts) -> Parts:
     def make() -> Callable[[bytes, bool], Iterable[bytes]]:
@@ -98,6 +115,23 @@ def unlocked_heartbeats(parts: Parts) -> Parts:
     return _framed(parts, Unlocked())
 
 
+@defect(
+    "event-within-heartbeat",
+    "framing.no-interleaving",
+    "Events above 16 KiB are written into the middle of a heartbeat's line.",
+)
+def event_within_heartbeat(parts: Parts) -> Parts:
+    class Unlocked(Framing):
+        def write(self, item: Item) -> bytes:
+            written = super().write(item)
+            if len(written) < LARGE:
+                return written
+            beat = super().write(Comment("hb"))
+            return beat[:2] + written + beat[2:]
+
+    return _framed(parts, Unlocked())
+
+
 def _more_lines(parts: Parts, change: Callable[[Frame, list[str]], list[str]]) -> Parts:
     class MoreLines(Framing):
         def lines(self, frame: Frame) -> list[str]:
@@ -114,6 +148,11 @@ def type_field(parts: Parts) -> Parts:
 @defect("field-case", "framing.field-case", "Blocks say `Event:` beside `event:`.")
 def field_case(parts: Parts) -> Parts:
     return _more_lines(parts, lambda frame, lines: [f"Event: {frame.event}", *lines])
+
+
+@defect("id-in-capitals", "framing.field-case", "Blocks say `ID:` beside `id:`.")
+def id_in_capitals(parts: Parts) -> Parts:
+    return _more_lines(parts, lambda frame, lines: [*lines, f"ID: {frame.id}"])
 
 
 def _retry(parts: Parts, value: str) -> Parts:
@@ -151,6 +190,18 @@ def retry_of_hours(parts: Parts) -> Parts:
 )
 def id_with_nul(parts: Parts) -> Parts:
     return _more_lines(parts, lambda frame, lines: [f"id: {frame.id}\0", *lines])
+
+
+@defect(
+    "id-of-nul",
+    "framing.id-without-nul",
+    "The terminal's block has, before the right `id`, one that begins with NUL.",
+)
+def id_of_nul(parts: Parts) -> Parts:
+    return _more_lines(
+        parts,
+        lambda frame, lines: ["id: \0", *lines] if frame.event == "done" else lines,
+    )
 
 
 def _block_before(parts: Parts, kind: str, block: bytes) -> Parts:
@@ -195,6 +246,19 @@ def crlf(parts: Parts) -> Parts:
         end = "\r\n"
 
     return _framed(parts, Crlf())
+
+
+@defect(
+    "cr-line-ends",
+    "framing.line-ends",
+    "Lines end in CR, which this dialect's client does not split on.",
+    dialect="agent-event-stream",
+)
+def cr(parts: Parts) -> Parts:
+    class Cr(Framing):
+        end = "\r"
+
+    return _framed(parts, Cr())
 
 
 @defect("mixed-line-ends", "framing.line-ends-uniform", "Some blocks end their lines in CRLF.")

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+import socket
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reference_server.defects.defect import CORS, defect
 from reference_server.middleware import head, header, held, is_stream, joined, runs, tapped
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import MutableMapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from reference_server.parts import Parts
+
+HEAD_END = b"\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+RESET = struct.pack("ii", 1, 0)
+SCENARIO = re.compile(rb"\r\nx-agentstream-scenario: *([a-z-]+)", re.IGNORECASE)
 
 
 @defect("status-202", "http.status-200", "Streams answer 202.")
@@ -74,6 +86,49 @@ def last_chunk_missing(parts: Parts) -> Parts:
         return changed
 
     return parts.behind(tapped(tap))
+
+
+class _Resetting(H11Protocol):
+    """HTTP/1.1 whose connections are reset where the last chunk of a `complete` run would be."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(cast("asyncio.Transport", _Cut(transport)))
+
+    def data_received(self, data: bytes) -> None:
+        if HEAD_END in data:
+            scenario = SCENARIO.search(data)
+            plain = scenario is None or scenario[1] == b"complete"
+            cast("_Cut", self.transport).meant = data.startswith(b"POST /v1/runs ") and plain
+        super().data_received(data)
+
+
+class _Cut:
+    """A transport that resets its connection in place of a last chunk."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.meant = False
+
+    def write(self, data: bytes) -> None:
+        if not (self.meant and data.endswith(LAST_CHUNK)):
+            self._transport.write(data)
+            return
+        self._transport.write(data.removesuffix(LAST_CHUNK))
+        own = self._transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._transport.abort()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@defect(
+    "reset-behind-terminal",
+    "http.terminated-body",
+    "The connection of a `complete` run is reset behind the terminal.",
+)
+def reset_behind_terminal(parts: Parts) -> Parts:
+    return replace(parts, http=_Resetting)
 
 
 @defect(

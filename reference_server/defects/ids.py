@@ -20,12 +20,21 @@ if TYPE_CHECKING:
     from reference_server.parts import Parts
 
 REPEAT = 3
+TOP = 1_000_000
 
 
 @defect("id-missing", "ids.present", "Every third event has no id.")
 def id_missing(parts: Parts) -> Parts:
     def change(entry: Entry, frame: Frame) -> Iterator[Frame]:
         yield replace(frame, id=None) if entry.seq % 3 == 0 else frame
+
+    return frames(parts, change)
+
+
+@defect("terminal-without-id", "ids.present", "The terminal has no id.")
+def terminal_without_id(parts: Parts) -> Parts:
+    def change(entry: Entry, frame: Frame) -> Iterator[Frame]:
+        yield replace(frame, id=None) if entry.type == "done" else frame
 
     return frames(parts, change)
 
@@ -59,6 +68,18 @@ def id_repeated(parts: Parts) -> Parts:
     return replace(parts, cursors=Repeated())
 
 
+@defect("id-comes-back", "ids.unique", "An event has the id of one that came long before it.")
+def id_comes_back(parts: Parts) -> Parts:
+    class Back(_Numbered):
+        def shown(self, seq: int) -> int:
+            return 2 if seq == 8 else seq
+
+        def meant(self, seq: int) -> int:
+            return seq
+
+    return replace(parts, cursors=Back())
+
+
 @defect("ids-swapped", "ids.strictly-increasing", "The ids of two events are exchanged.")
 def ids_swapped(parts: Parts) -> Parts:
     class Swapped(_Numbered):
@@ -68,6 +89,17 @@ def ids_swapped(parts: Parts) -> Parts:
         meant = shown
 
     return replace(parts, cursors=Swapped())
+
+
+@defect("ids-fall", "ids.strictly-increasing", "Ids count down.")
+def ids_fall(parts: Parts) -> Parts:
+    class Falling(_Numbered):
+        def shown(self, seq: int) -> int:
+            return TOP - seq if seq else 0
+
+        meant = shown
+
+    return replace(parts, cursors=Falling())
 
 
 @defect("id-skipped", "ids.contiguous", "There is no event 4; the third is followed by the fifth.")
@@ -82,6 +114,18 @@ def id_skipped(parts: Parts) -> Parts:
     return replace(parts, cursors=Skipping())
 
 
+@defect("ids-in-tens", "ids.contiguous", "Ids go up by ten: 1, 11, 21.")
+def ids_in_tens(parts: Parts) -> Parts:
+    class Tens(_Numbered):
+        def shown(self, seq: int) -> int:
+            return 10 * seq - 9 if seq else 0
+
+        def meant(self, seq: int) -> int:
+            return (seq + 9) // 10
+
+    return replace(parts, cursors=Tens())
+
+
 @defect("id-too-long", "ids.header-safe", "Ids are longer than 256 bytes.")
 def id_too_long(parts: Parts) -> Parts:
     class Long(Cursors):
@@ -94,6 +138,18 @@ def id_too_long(parts: Parts) -> Parts:
             return super().parse(text.removesuffix(self.tail))
 
     return replace(parts, cursors=Long())
+
+
+@defect("id-with-control-character", "ids.header-safe", "Ids have the character U+0001.")
+def id_with_control_character(parts: Parts) -> Parts:
+    class Controlled(Cursors):
+        def text(self, run: str, seq: int) -> str:
+            return super().text(run, seq).replace("/", "/\x01")
+
+        def parse(self, text: str) -> Cursor:
+            return super().parse(text.replace("\x01", ""))
+
+    return replace(parts, cursors=Controlled())
 
 
 @defect("foreign-cursor-accepted", "ids.run-scoped", "A cursor of another run is obeyed.")

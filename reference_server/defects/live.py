@@ -11,7 +11,7 @@ from weakref import WeakSet
 from reference_server.defects.defect import defect
 from reference_server.defects.heartbeat import WATCHED
 from reference_server.defects.seams import Resumed
-from reference_server.stream import Reader
+from reference_server.stream import FellBehind, Reader
 
 if TYPE_CHECKING:
     from reference_server.log import Entry, EventLog, RunState
@@ -114,6 +114,22 @@ def live_tail_stays_open(parts: Parts) -> Parts:
             return coming
 
     return replace(parts, reader=StaysOpen)
+
+
+@defect(
+    "live-tail-cut",
+    "resume.live-tail",
+    "A resumed live run's stream has no last chunk: it is cut off behind the terminal.",
+)
+def live_tail_cut(parts: Parts) -> Parts:
+    class Unended(Resumed):
+        async def go_on(self, seconds: float | None) -> list[Entry] | None:
+            coming = await super().go_on(seconds)
+            if coming is None and self.live:
+                raise FellBehind(self.run)
+            return coming
+
+    return replace(parts, reader=Unended)
 
 
 @defect(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
 from reference_server.defects.seams import agent, entries, with_payload
-from reference_server.protocol import Event, Progress, Token, ToolResult, ToolUse
+from reference_server.protocol import Event, Progress, Thinking, Token, ToolResult, ToolUse, Turn
 
 if TYPE_CHECKING:
     from reference_server.log import Entry
@@ -26,6 +26,16 @@ def token_first(parts: Parts) -> Parts:
     return agent(parts, change, "complete")
 
 
+@defect("first-turn-missing", "order.first", "A `tools` run begins with its progress, no turn.")
+def first_turn_missing(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        async for event in events:
+            if not (isinstance(event, Turn) and event.turn_number == 1):
+                yield event
+
+    return agent(parts, change, "tools")
+
+
 @defect("tool-left-open", "order.spans-closed", "A tool call never ends, and the run completes.")
 def tool_left_open(parts: Parts) -> Parts:
     async def change(events: Events) -> Events:
@@ -36,12 +46,42 @@ def tool_left_open(parts: Parts) -> Parts:
     return agent(parts, change, "tools")
 
 
+@defect(
+    "tool-begun-at-the-end",
+    "order.spans-closed",
+    "The last thing that a run says before it completes is that a tool is called.",
+)
+def tool_begun_at_the_end(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        async for event in events:
+            yield event
+        yield ToolUse(tool_name="read", tool_use_id="call-3")
+
+    return agent(parts, change, "tools")
+
+
 @defect("tool-opened-twice", "order.no-double-open", "A tool call is opened twice.")
 def tool_opened_twice(parts: Parts) -> Parts:
     async def change(events: Events) -> Events:
         async for event in events:
             yield event
             if isinstance(event, ToolUse) and event.tool_use_id == "call-1":
+                yield event
+
+    return agent(parts, change, "tools")
+
+
+@defect(
+    "tool-id-again",
+    "order.no-double-open",
+    "A second call has the id of the first one, which has ended.",
+)
+def tool_id_again(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        async for event in events:
+            if isinstance(event, ToolUse | ToolResult):
+                yield event.model_copy(update={"tool_use_id": "call-1"})
+            else:
                 yield event
 
     return agent(parts, change, "tools")
@@ -59,6 +99,21 @@ def foreign_tool_result(parts: Parts) -> Parts:
 
 
 @defect(
+    "result-without-calls",
+    "order.tool-results-match",
+    "There is a tool's result in a `complete` run, which calls no tool.",
+)
+def result_without_calls(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        async for event in events:
+            yield event
+            if isinstance(event, Thinking):
+                yield ToolResult(tool_name="search", tool_use_id="call-1")
+
+    return agent(parts, change, "complete")
+
+
+@defect(
     "tool-result-before-use",
     "order.spans-open-before-use",
     "A tool's result comes before the call it belongs to.",
@@ -69,6 +124,21 @@ def tool_result_before_use(parts: Parts) -> Parts:
             if isinstance(event, ToolUse) and event.tool_use_id == "call-1":
                 yield ToolResult(tool_name=event.tool_name, tool_use_id=event.tool_use_id)
             yield event
+
+    return agent(parts, change, "tools")
+
+
+@defect(
+    "tool-result-twice",
+    "order.spans-open-before-use",
+    "A tool's result comes a second time, when its call has ended.",
+)
+def tool_result_twice(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        async for event in events:
+            yield event
+            if isinstance(event, ToolResult) and event.tool_use_id == "call-1":
+                yield event
 
     return agent(parts, change, "tools")
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
-from reference_server.defects.seams import Resumed, log
+from reference_server.defects.seams import Resumed, log, with_payload
 from reference_server.log import MemoryLog
 from reference_server.stream import Reader, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from reference_server.log import EventLog, RunState
+    from reference_server.log import Entry, EventLog, RunState
     from reference_server.parts import Parts
 
 MANY = 5
@@ -58,6 +58,33 @@ def written_is_delivered(parts: Parts) -> Parts:
                 self.after += 1
 
     return replace(parts, reader=Delivered)
+
+
+@defect(
+    "cut-event-comes-in-half",
+    "resume.mid-event-cut",
+    "The last event written before a cut comes again without the first half of its text.",
+)
+def cut_event_comes_in_half(parts: Parts) -> Parts:
+    parts, cut = _cuts(parts)
+
+    class Halved(Resumed):
+        half = 0
+
+        def begin(self, state: RunState) -> None:
+            if cut.pop(self.run, 0) == self.after + 1:
+                self.half = self.after + 1
+
+        async def go_on(self, seconds: float | None) -> list[Entry] | None:
+            coming = await super().go_on(seconds)
+            return coming and [
+                with_payload(entry, text=entry.payload["text"][len(entry.payload["text"]) // 2 :])
+                if entry.seq == self.half and "text" in entry.payload
+                else entry
+                for entry in coming
+            ]
+
+    return replace(parts, reader=Halved)
 
 
 @defect(

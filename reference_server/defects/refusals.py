@@ -129,6 +129,19 @@ def auth_challenge_missing(parts: Parts) -> Parts:
     return parts.behind(header("www-authenticate", None, answers(401)))
 
 
+@defect(
+    "auth-challenge-for-some",
+    "retry.auth-challenge",
+    "A 401 to credentials that are wrong, not missing, has no WWW-Authenticate.",
+    options=TOKEN,
+)
+def auth_challenge_for_some(parts: Parts) -> Parts:
+    def wrong(scope: Scope, message: Message) -> bool:
+        return message["status"] == 401 and b"authorization" in dict(scope["headers"])
+
+    return parts.behind(header("www-authenticate", None, wrong))
+
+
 @defect("not-found-200", "retry.not-found", "An unknown run is an empty stream.")
 def not_found_200(parts: Parts) -> Parts:
     return parts.behind(held(answers(404), instead(200, STREAM, b"")))

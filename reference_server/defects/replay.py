@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from reference_server.defects.defect import defect
 from reference_server.defects.heartbeat import WATCHED
 from reference_server.defects.seams import Resumed, with_payload
+from reference_server.intake import Intake
+from reference_server.problems import Problem
+from reference_server.stream import FellBehind
 
 if TYPE_CHECKING:
     from reference_server.log import Entry, RunState
@@ -107,6 +110,17 @@ def finished_run_hangs(parts: Parts) -> Parts:
     return replace(parts, reader=Hanging)
 
 
+@defect("finished-run-gone", "resume.finished-run", "A run cannot be resumed once it is over: 404.")
+def finished_run_gone(parts: Parts) -> Parts:
+    class Forgetful(Intake):
+        async def place(self, run: str, after: int, user: str | None) -> int | None:
+            if (await self.known(run, user)).closed and after:
+                raise Problem(404, "There is no such run.")
+            return await super().place(run, after, user)
+
+    return replace(parts, intake=Forgetful)
+
+
 @defect(
     "terminal-not-replayed",
     "resume.after-last-event",
@@ -121,6 +135,37 @@ def terminal_not_replayed(parts: Parts) -> Parts:
     return replace(parts, reader=NoTerminal)
 
 
+@defect(
+    "terminal-behind-204",
+    "resume.after-last-event",
+    "Behind the last event before the terminal the answer is 204: nothing more will come.",
+)
+def terminal_behind_204(parts: Parts) -> Parts:
+    class TooEarly(Intake):
+        async def place(self, run: str, after: int, user: str | None) -> int | None:
+            place = await super().place(run, after, user)
+            state = await self.known(run, user)
+            return None if state.closed and after == state.last - 1 else place
+
+    return replace(parts, intake=TooEarly)
+
+
+@defect(
+    "replay-cut",
+    "resume.finished-run",
+    "The replay of a finished run has no last chunk: the connection is closed behind its terminal.",
+)
+def replay_cut(parts: Parts) -> Parts:
+    class Unended(Resumed):
+        async def go_on(self, seconds: float | None) -> list[Entry] | None:
+            coming = await super().go_on(seconds)
+            if coming is None and not self.live:
+                raise FellBehind(self.run)
+            return coming
+
+    return replace(parts, reader=Unended)
+
+
 @defect("crash-not-replayed", "resume.crash-terminal", "A replay leaves a crash's end out.")
 def crash_not_replayed(parts: Parts) -> Parts:
     class NoCrash(Resumed):
@@ -133,6 +178,26 @@ def crash_not_replayed(parts: Parts) -> Parts:
             ]
 
     return replace(parts, reader=NoCrash)
+
+
+@defect(
+    "crash-replayed-as-success",
+    "resume.crash-terminal",
+    "The replay of a crashed run ends in `done` with status completed, without its error.",
+)
+def crash_replayed_as_success(parts: Parts) -> Parts:
+    class Whitewashed(Resumed):
+        async def go_on(self, seconds: float | None) -> list[Entry] | None:
+            coming = await super().go_on(seconds)
+            return coming and [
+                with_payload(entry, status="completed", num_turns=1)
+                if entry.payload.get("status") == "error" and entry.type == "done"
+                else entry
+                for entry in coming
+                if entry.type != "error"
+            ]
+
+    return replace(parts, reader=Whitewashed)
 
 
 @defect(

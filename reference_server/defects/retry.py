@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
-from reference_server.defects.seams import entries, log, with_payload
+from reference_server.defects.seams import entries, frames, log, with_payload
 from reference_server.intake import Intake
 from reference_server.log import MemoryLog
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from reference_server.frames import Frame
     from reference_server.log import Entry
     from reference_server.parts import Parts
 
@@ -27,6 +28,20 @@ def retry_class_wrong(parts: Parts) -> Parts:
         yield with_payload(entry, retryable=False) if wrong else entry
 
     return entries(parts, change)
+
+
+@defect(
+    "retry-class-absent",
+    "retry.class-in-stream",
+    "A retryable failure does not say whether a retry can help.",
+    dialect="generic-typed",
+)
+def retry_class_absent(parts: Parts) -> Parts:
+    def change(entry: Entry, frame: Frame) -> Iterator[Frame]:
+        said = frame.data.replace(',"retry":true', "")
+        yield replace(frame, data=said) if entry.type == "error" else frame
+
+    return frames(parts, change)
 
 
 def _restarts(

@@ -111,3 +111,20 @@ def run_changes(parts: Parts) -> Parts:
             return replace(cursor, run=cursor.run[::-1]) if cursor.seq > 4 else cursor
 
     return replace(parts, cursors=Changing())
+
+
+@defect(
+    "run-changes-once",
+    "schema.constant-identity",
+    "One event of a run bears another run's name.",
+)
+def run_changes_once(parts: Parts) -> Parts:
+    class Slipping(Cursors):
+        def text(self, run: str, seq: int) -> str:
+            return super().text(run[::-1] if seq == 3 else run, seq)
+
+        def parse(self, text: str) -> Cursor:
+            cursor = super().parse(text)
+            return replace(cursor, run=cursor.run[::-1]) if cursor.seq == 3 else cursor
+
+    return replace(parts, cursors=Slipping())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from reference_server.stream import Reader
+from reference_server.stream import Reader, Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -118,3 +118,13 @@ class Resumed(Reader):
     async def go_on(self, seconds: float | None) -> list[Entry] | None:
         """Return what a resumed stream says next."""
         return await super().next(seconds)
+
+
+class FailureSeen(Writer):
+    """A writer that knows whether its stream has said that the run failed (scenario `fail`)."""
+
+    failed = False
+
+    def block(self, entry: Entry) -> bytes:
+        self.failed |= entry.payload.get("error_type") == "upstream_unavailable"
+        return super().block(entry)

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 from reference_server.defects.defect import defect
 from reference_server.defects.heartbeat import WATCHED
-from reference_server.defects.seams import agent, entries, with_payload
+from reference_server.defects.seams import FailureSeen, agent, entries, with_payload
 from reference_server.protocol import Error, Event, InputRequired, Token
 from reference_server.registry import Registry
 from reference_server.runs import Producer, Run
 from reference_server.stream import Reader, Writer
 
 if TYPE_CHECKING:
-    from reference_server.agent import Agent
-    from reference_server.log import Entry, EventLog
+    from reference_server.log import Entry
     from reference_server.parts import Parts
-    from reference_server.settings import Settings
+    from reference_server.scenario import Scenario
 
 Events = AsyncIterator[Event]
 
@@ -72,6 +71,21 @@ def open_after_done(parts: Parts) -> Parts:
 
 
 @defect(
+    "open-after-error",
+    "terminal.closes",
+    "The stream of a run that failed stays open behind the terminal, silent.",
+)
+def open_after_error(parts: Parts) -> Parts:
+    class StaysOpen(FailureSeen):
+        async def write(self, reader: Reader, send: Callable[[bytes], Awaitable[None]]) -> None:
+            await super().write(reader, send)
+            if self.failed:
+                await asyncio.sleep(WATCHED)
+
+    return replace(parts, writer=StaysOpen)
+
+
+@defect(
     "success-unsaid",
     "terminal.success-said",
     "A `complete` run returns early: the body ends well, and nothing says that the run did.",
@@ -82,6 +96,20 @@ def success_unsaid(parts: Parts) -> Parts:
             return [] if run.scenario.name == "complete" else super().succeeded(run)
 
     return replace(parts, producer=Unsaid)
+
+
+@defect(
+    "success-is-cancelled",
+    "terminal.success-said",
+    "A `complete` run that goes well ends in `done` with status cancelled.",
+)
+def success_is_cancelled(parts: Parts) -> Parts:
+    class Cancelled(Producer):
+        def succeeded(self, run: Run) -> Sequence[Event]:
+            last = super().succeeded(run)
+            return [run.done("cancelled")] if run.scenario.name == "complete" else last
+
+    return replace(parts, producer=Cancelled)
 
 
 @defect(
@@ -107,6 +135,19 @@ def interrupt_unsaid(parts: Parts) -> Parts:
     return agent(parts, change, "interrupt")
 
 
+@defect(
+    "interrupt-in-prose",
+    "terminal.interrupt-said",
+    "The run that waits for a person asks in the text of its answer only.",
+)
+def interrupt_in_prose(parts: Parts) -> Parts:
+    async def change(events: Events) -> Events:
+        async for event in events:
+            yield Token(text=event.prompt) if isinstance(event, InputRequired) else event
+
+    return agent(parts, change, "interrupt")
+
+
 @defect("interrupt-stuck", "terminal.interrupt-answered", "The run never goes on with the answer.")
 def interrupt_stuck(parts: Parts) -> Parts:
     async def change(events: Events) -> Events:
@@ -120,6 +161,19 @@ def interrupt_stuck(parts: Parts) -> Parts:
     return agent(parts, change, "interrupt")
 
 
+@defect(
+    "interrupt-answer-refused",
+    "terminal.interrupt-answered",
+    "The answer to a run that waits for it gets 409.",
+)
+def interrupt_answer_refused(parts: Parts) -> Parts:
+    class Refusing(Registry):
+        def answer(self, run_id: str, request_id: str, text: str) -> bool:
+            return False
+
+    return replace(parts, registry=Refusing)
+
+
 @defect("cut-on-shutdown", "terminal.on-shutdown", "SIGTERM cuts open streams off.")
 def cut_on_shutdown(parts: Parts) -> Parts:
     class Deaf(Registry):
@@ -129,15 +183,11 @@ def cut_on_shutdown(parts: Parts) -> Parts:
     return replace(parts, registry=Deaf)
 
 
-@defect(
-    "deadline-ignored", "terminal.deadline", "A run may take for ever.", options=("--deadline", "2")
-)
+@defect("deadline-ignored", "terminal.deadline", "A run may take for ever.")
 def deadline_ignored(parts: Parts) -> Parts:
     class Patient(Registry):
-        def __init__(
-            self, log: EventLog, settings: Settings, agent: Agent, producer: Producer
-        ) -> None:
-            super().__init__(log, replace(settings, deadline=86_400.0), agent, producer)
+        def deadline(self, scenario: Scenario) -> float:
+            return 86_400.0
 
     return replace(parts, registry=Patient)
 

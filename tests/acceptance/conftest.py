@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import queue
-import shutil
+import secrets
 import subprocess
 import sys
 import tomllib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -20,18 +19,32 @@ from urllib.parse import urlsplit
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from tests.environments import python_of
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples"
-TARGETS = ROOT / ".targets"
-REQUIRED = "AGENTSTREAM_REQUIRE_SERVICES"
-INSTALL_LIMIT = 300.0
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 START_LIMIT = 30.0
 RUN_LIMIT = 60.0
 GRACE = 5.0
 LISTENING = "Uvicorn running on "
+
+BEHIND_THE_SUITE = {
+    "openai-chat": [
+        "http://127.0.0.1:{port}/chat",
+        "--double",
+        "--command",
+        "uvicorn app:app --port {port}",
+    ],
+    "litellm": [],
+}
+"""Examples that the suite starts itself, and what their READMEs write beside `--config`."""
+
+SLOW_RUN_LIMIT = 180.0
+"""Seconds: such a server is started again once or twice, and an LLM proxy imports for long."""
+
+KEY = "LITELLM_MASTER_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,57 +55,15 @@ class Judged:
     output: str
     results: dict[str, dict[str, Any]]
     log: str
-
-
-def python_of(example: str) -> Path:
-    """The interpreter of the example's own environment, which is made once for its requirements.
-
-    Where nothing can be installed the test is skipped, or fails if services are required.
-    """
-    wanted = EXAMPLES / example / "requirements.txt"
-    key = hashlib.sha256(f"{sys.version}\n{wanted.read_text()}".encode()).hexdigest()[:12]
-    folder = TARGETS / f"{example}-{key}"
-    python, whole = folder / "bin" / "python", folder / "complete"
-    TARGETS.mkdir(exist_ok=True)
-    with (TARGETS / f"{example}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making it
-        if not whole.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            install = [
-                str(python),
-                "-m",
-                "pip",
-                "install",
-                "--disable-pip-version-check",
-                "--quiet",
-            ]
-            for command in (
-                [sys.executable, "-m", "venv", str(folder)],
-                [*install, "--requirement", str(wanted)],
-            ):
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=INSTALL_LIMIT
-                )
-                if done.returncode:
-                    _cannot(example, done.stderr)
-            whole.touch()
-    return python
-
-
-def _cannot(example: str, said: str) -> None:
-    text = (
-        f"NOT JUDGED: the packages of examples/{example} could not be installed, so nothing is "
-        f"known of how the suite judges other projects' servers. pip said: {said.strip()[-400:]}"
-    )
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)
+    report: str = ""
+    key: str = ""
 
 
 @contextmanager
 def serving(example: str) -> Iterator[tuple[str, list[str]]]:
     """Run the example's app under uvicorn on a free port; yield its origin and its growing log."""
-    command = [str(python_of(example)), "-m", "uvicorn", "app:app", "--port", "0"]
+    python = python_of(example, EXAMPLES / example / "requirements.txt")
+    command = [str(python), "-m", "uvicorn", "app:app", "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.Popen(
         command,
@@ -131,18 +102,62 @@ def serving(example: str) -> Iterator[tuple[str, list[str]]]:
             process.stdout.close()
 
 
-def run_suite(folder: Path, url: str, report: Path, *options: str) -> tuple[int, str]:
+def run_suite(
+    folder: Path,
+    url: str,
+    report: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    limit: float = RUN_LIMIT,
+) -> tuple[int, str]:
     """`agentstream run URL …` as a user types it in that folder: its exit code and its output."""
     command = [str(Path(sys.executable).with_name("agentstream")), "run", url]
     done = subprocess.run(
         [*command, "--report", str(report), *options],
         cwd=folder,
-        env={**os.environ, "XDG_CACHE_HOME": str(report.parent)},
+        env={**os.environ, "XDG_CACHE_HOME": str(report.parent), **(env or {})},
         capture_output=True,
         text=True,
-        timeout=RUN_LIMIT,
+        timeout=limit,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def run_with_server(example: str, config: str, report: Path) -> Judged:
+    """The one command of the example's README, in its environment: the suite starts the server."""
+    python = python_of(example, EXAMPLES / example / "requirements.txt")
+    url, *options = BEHIND_THE_SUITE[example] or [start_path(example, config)]
+    key = f"sk-{secrets.token_hex(16)}"
+    env = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", KEY: key}
+    code, output = run_suite(
+        EXAMPLES / example, url, report, "--config", config, *options, env=env, limit=SLOW_RUN_LIMIT
+    )
+    return Judged(code, output, results_of(report), "", text_of(report), key)
+
+
+def judged_once(example: str, config: str, folder: Path) -> Judged:
+    """What the one command says, which takes long, so that all workers share one run of it.
+
+    `folder` is a temporary one of this worker's.
+    """
+    shared = folder.parent.parent if "PYTEST_XDIST_WORKER" in os.environ else folder.parent
+    kept = shared / f"{example}-{config}.json"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            found = run_with_server(example, config, folder / "report.json")
+            kept.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    return Judged(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+def text_of(report: Path) -> str:
+    return report.read_text(encoding="utf-8") if report.exists() else ""
+
+
+def results_of(report: Path) -> dict[str, dict[str, Any]]:
+    """The report's results by slug; none where the command wrote no report."""
+    text = text_of(report)
+    return {result["slug"]: result for result in json.loads(text)["results"]} if text else {}
 
 
 def start_path(example: str, config: str | None) -> str:
@@ -161,15 +176,17 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str | Non
     def judge(example: str, config: str | None) -> Judged:
         if (example, config) not in known:
             folder = tmp_path_factory.mktemp(example)
-            here = EXAMPLES / example if config else folder
             report = folder / "report.json"
-            options = ["--config", config] if config else []
-            with serving(example) as (origin, log):
-                url = origin + start_path(example, config)
-                code, output = run_suite(here, url, report, *options)
-            results = json.loads(report.read_text())["results"] if report.exists() else []
-            by_slug = {result["slug"]: result for result in results}
-            known[example, config] = Judged(code, output, by_slug, "".join(log))
+            if config is not None and example in BEHIND_THE_SUITE:
+                found = judged_once(example, config, folder)
+            else:
+                here = EXAMPLES / example if config else folder
+                options = ["--config", config] if config else []
+                with serving(example) as (origin, log):
+                    url = origin + start_path(example, config)
+                    code, output = run_suite(here, url, report, *options)
+                found = Judged(code, output, results_of(report), "".join(log))
+            known[example, config] = found
         return known[example, config]
 
     return judge

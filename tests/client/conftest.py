@@ -14,7 +14,7 @@ from pytest_agentstream.client import Client
 from pytest_agentstream.dialects import load
 from pytest_agentstream.faults import FaultProxy
 from pytest_agentstream.observing import Observation
-from pytest_agentstream.process import REFERENCE, reference_server
+from pytest_agentstream.reference import REFERENCE, reference_server
 from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.target import Scenario, Target, Timeouts
 from pytest_agentstream.transport import HttpTransport

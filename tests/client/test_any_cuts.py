@@ -31,9 +31,13 @@ SCENARIOS = (
     "long; events=60",  # with one event of 48 KiB
     "pauses; seconds=0.003; count=30",  # most cuts meet the live tail
 )
+DEEP = 50_000
+"""Bytes; from an early event on, this is anywhere within the one of 48 KiB, and behind it."""
+
 HOWS = st.sampled_from(["fin", "rst"])
+INTO = st.integers(0, 130) | st.integers(0, DEEP)
 CUTS = st.one_of(
-    st.builds(Cut, after_event=st.integers(0, 12), into_next=st.integers(0, 130), how=HOWS),
+    st.builds(Cut, after_event=st.integers(0, 12), into_next=INTO, how=HOWS),
     st.builds(Cut, after_bytes=st.integers(1, 2500), how=HOWS),
     st.builds(Cut, after_body=st.integers(0, 2000), how=HOWS),
 )
@@ -48,6 +52,12 @@ CUTS = st.one_of(
 @example(scenario="echo", prompt="\r\n\0\u2028\ufeff\x85" * 5, cuts=[Cut(after_event=2)], seed=0)
 @example(  # a FIN within the line that says how long the next chunk is
     scenario="long; events=60", prompt="", cuts=[Cut(after_bytes=414)] * 2, seed=0
+)
+@example(  # six cuts in the middle of the event of 48 KiB, which is sent anew each time
+    scenario="long; events=60",
+    prompt="",
+    cuts=[Cut(after_event=12, into_next=DEEP // 2), *[Cut(after_event=0, into_next=DEEP // 2)] * 5],
+    seed=0,
 )
 @settings(
     max_examples=EXAMPLES,

@@ -35,6 +35,12 @@ async def one_more(peer: Peer) -> None:
     await peer.chunk(f"id: {RUN}/1\nretry: 20\n".encode() + EVENT)
 
 
+async def one_more_at_once(peer: Peer) -> None:
+    """The same, with hardly any wait."""
+    await peer.stream(agentstream_run=RUN)
+    await peer.chunk(f"id: {RUN}/1\nretry: 1\n".encode() + EVENT)
+
+
 async def thousand(peer: Peer) -> None:
     await peer.stream(agentstream_run=RUN)
     for _ in range(1000):
@@ -55,9 +61,10 @@ def follow(raw_server: type[RawServer], script: Any, *, end: float = 5.0, **opti
 
 def test_a_run_without_end_is_given_up(raw_server: type[RawServer]) -> None:
     """A run that goes on in one exchange after another is bounded as a whole, not by exchange."""
-    run = follow(raw_server, one_more, end=1.0)
+    run = follow(raw_server, one_more_at_once, end=1.0)
     assert len(run.exchanges) > 1
     assert "not over within " in run.synthetic
+    assert run.unwaited == "", "the server had its time"
 
 
 def test_a_wait_beyond_the_end_is_not_begun(raw_server: type[RawServer]) -> None:
@@ -69,7 +76,21 @@ def test_a_wait_beyond_the_end_is_not_begun(raw_server: type[RawServer]) -> None
 
     run = follow(raw_server, later, end=10.0)
     assert len(run.exchanges) == 1
-    assert run.synthetic.endswith("given up: the run is not over within 10 s")
+    assert run.unwaited == "the server asked for waits of 20 s, of 10 s for the whole run"
+    assert run.synthetic.endswith(f"given up: {run.unwaited}")
+
+
+def test_the_same_unfinished_block_is_not_asked_for_for_ever(raw_server: type[RawServer]) -> None:
+    """A server that says the same half of an event twice, and ends well, has no more to say."""
+
+    async def half(peer: Peer) -> None:
+        await peer.stream(agentstream_run=RUN)
+        await peer.chunk(EVENT + b"event: done\ndata: {}\n")
+        await peer.end()
+
+    run = follow(raw_server, half)
+    assert len(run.exchanges) == 2
+    assert run.synthetic.endswith("given up: the same unfinished block came twice")
 
 
 def test_recordings_share_a_room(raw_server: type[RawServer]) -> None:

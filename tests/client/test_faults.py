@@ -24,10 +24,11 @@ from pytest_agentstream.faults import (
     ResetPeer,
     Slicer,
     SlowClose,
+    SlowReader,
     Stall,
     Timeout,
 )
-from pytest_agentstream.process import RETRY
+from pytest_agentstream.reference import RETRY
 from pytest_agentstream.target import Timeouts
 
 if TYPE_CHECKING:
@@ -156,6 +157,14 @@ TABLE = {
     ),
     "latency": Row(([Latency(latency=0.05, jitter=0.05)],), ("complete",), ("POST",)),
     "bandwidth": Row(([Bandwidth(rate=8)],), ("complete",), ("POST",)),
+    # a small buffer, read slowly: what the server can't send yet waits, and nothing is lost
+    "slow reader": Row(([SlowReader(rate=4000)],), ("complete",), ("POST",)),
+    "slow reader and a cut": Row(
+        ([SlowReader(rate=4000), Cut(after_event=5)],),
+        ("cut", "complete"),
+        ("POST", "GET 5"),
+        (FIRST,),
+    ),
     "slow close": Row(([SlowClose(delay=0.1)],), ("complete",), ("POST",)),
     "limited data": Row(([LimitData(bytes=5)],), ("cut", "complete"), ("POST", "POST"), (None,)),
     "reset peer": Row(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_agentstream.settings import SettingsError, load
+from pytest_agentstream.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,6 +180,46 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
         "FILE: heartbeat",
         "FILE: level",
     ]
+
+
+VALUES = (
+    '"text"',
+    "-1",
+    "70000",
+    "1.5",
+    "true",
+    "[]",
+    "{}",
+    "[5]",
+    '["a"]',
+    "{ a = 5 }",
+    "nan",
+    "9" * 40,
+    "2026-01-01",
+)
+
+
+@pytest.mark.parametrize("name", [*Settings.model_fields, "timeouts.start"])
+def test_every_error_is_in_our_words(tmp_path: Path, name: str) -> None:
+    """Whatever stands in a key, nothing is said in the words of the library that checks it."""
+    options = {} if name == "url" else {"url": "http://127.0.0.1:1/chat"}
+    said = []
+    for value in VALUES:
+        (tmp_path / "agentstream.toml").write_text(f"[tool.agentstream]\n{name} = {value}\n")
+        try:
+            load(options, directory=tmp_path, environment={})
+        except SettingsError as error:
+            said.append(str(error))
+    assert said
+    assert all(name in text for text in said)
+    assert not re.search("Input should|nable to", "\n".join(said))
+
+
+def test_a_number_of_too_many_digits(tmp_path: Path) -> None:
+    """A variable that holds no number that fits is told to have fewer digits."""
+    found = refused(tmp_path, URL, {"AGENTSTREAM_MAX_RUNS": "9" * 5000})
+    assert found.startswith('AGENTSTREAM_MAX_RUNS is "999')
+    assert found.endswith("...; expected a whole number of fewer digits")
 
 
 def test_a_secret_is_not_quoted(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_agentstream.cases import case_of, requirement
-from pytest_agentstream.controls import ECHO_TEXT, HEADER, SCENARIOS, control_of
+from pytest_agentstream.controls import DOUBLE, ECHO_TEXT, HEADER, SCENARIOS, control_of
 from pytest_agentstream.probing import probe
 from pytest_agentstream.requirements import MUST
+from pytest_agentstream.scripts import UPSTREAM
 from pytest_agentstream.target import Scenario, Target
 from pytest_agentstream.verdicts import NotTested, Verdict, expect
 
@@ -46,7 +47,9 @@ def test_an_ordinary_run_needs_no_control() -> None:
     assert control_of(target(), "complete", None).name == "default"
 
 
-@pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - {"complete"}))
+@pytest.mark.parametrize(
+    "name", sorted(n for n in SCENARIOS if n != "complete" and not n.startswith(UPSTREAM))
+)
 def test_the_header_asks_for_every_scenario(name: str) -> None:
     """With `control_header` every scenario is asked for in the header of `complete`'s request."""
     mapped = {"complete": {"json": {"q": "hi"}, "headers": {"X-Tenant": "a"}}}
@@ -63,6 +66,22 @@ def test_a_silence_is_long_enough() -> None:
     planted = control_of(target(control_header=True), "silence", 2.0).scenario
     assert planted.seconds is not None
     assert planted.seconds > 7.0
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({"control_header": True}, 12.0),
+        ({"control_header": True, "scenarios": {"silence": {"seconds": 9}}}, 12.0),
+        ({"scenarios": {"silence": {"prompt": "wait", "seconds": 9}}}, 9.0),
+    ],
+)
+def test_a_silence_that_is_asked_for(options: dict[str, Any], seconds: float) -> None:
+    """A silence lasts as long as a probe needs it where the suite plants it, and not if mapped."""
+    planted = control_of(target(**options), "silence", 2.0, 12.0).scenario
+    assert planted.seconds == seconds
+    if seconds > 10:
+        assert "seconds=12" in planted.headers[HEADER]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +108,8 @@ def suggested(name: str, complete: dict[str, Any], interval: float | None = 0.4)
         control_of(target(scenarios=scenarios), name, interval)
     start = "map it: [tool.agentstream.scenarios] "
     assert caught.value.option.startswith(start)
-    found: dict[str, Any] = tomllib.loads(caught.value.option.removeprefix(start))[name]
+    mapping = caught.value.option.removeprefix(start).removesuffix(f"; or {DOUBLE}")
+    found: dict[str, Any] = tomllib.loads(mapping)[name]
     Scenario.model_validate(found)
     return found
 

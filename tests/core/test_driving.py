@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +13,13 @@ import pytest
 from pytest_agentstream.cases import Case, case_of, requirement
 from pytest_agentstream.probing import probe
 from pytest_agentstream.requirements import MUST
+from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.verdicts import InDoubt, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pytest_agentstream.driving import Driver
     from pytest_agentstream.observing import Observation
@@ -142,6 +145,44 @@ def test_a_provoked_503_is_an_answer(serving: Serving, session: Opened) -> None:
     ):
         assert opened.judge(made(look)).verdict is Verdict.MET
         assert opened.ledger.throttled == 0
+
+
+@probe(scenarios=["complete"])
+async def resumed_run(client: Driver) -> Observation:
+    """A run that is joined again by repeating its start."""
+    return await client.run("complete", backoff=Backoff(Random(0), base=0.0))
+
+
+def test_reconnects_that_repeat_the_start_are_counted(
+    serving: Serving, session: Opened, tmp_path: Path
+) -> None:
+    """Where a run is joined by its start request, each reconnect counts as a repeat of it."""
+    dialect = tmp_path / "repeats.toml"
+    dialect.write_text(
+        'name = "repeats"\ntype_from = [{ key_present = ["content"] }]\n'
+        "[start]\njson = {}\n"
+        '[payload]\nsentinels = ["[DONE]"]\n'
+        '[events.content]\ntext = "content"\n'
+        '[order]\nterminal = [{ event = "[DONE]", outcome = "success" }]\n'
+        '[cursor]\nsource = "sse-id"\n'
+        '[resume]\nkind = "last-event-id"\nmethod = "POST"\n'
+    )
+
+    async def half(peer: Peer) -> None:
+        await peer.stream()
+        await peer.chunk('id: 1\ndata: {"content": "hi"}\n\n')
+
+    @requirement("t.resumed", MUST, tier="core", text="It is so.", source="this test")
+    def look(resumed_run: Observation) -> None:
+        pass
+
+    with (
+        serving(good, half, half, good) as server,
+        session(f"{server.origin}/chat", dialect=str(dialect)) as opened,
+    ):
+        assert opened.judge(made(look)).verdict is Verdict.MET
+        assert opened.ledger.repeats == 2
+        assert opened.ledger.started == 2
 
 
 def test_runs_are_bounded(serving: Serving, session: Opened) -> None:

@@ -64,6 +64,13 @@ def test_an_event_is_marked_among_its_neighbours() -> None:
     ]
 
 
+def test_the_header_that_ends_a_connection_is_shown() -> None:
+    """What a head says about its connection is part of the evidence."""
+    head = Head(200, "OK", "HTTP/1.1", (("Connection", "close"),), 0.1)
+    recording = Recording(REQUEST, head, (), End(EndKind.COMPLETE, 0.3))
+    assert "    ! 0.100 s  < 200 OK  connection: close" in lines(recording, head)
+
+
 @pytest.mark.parametrize(
     ("place", "marked"),
     [

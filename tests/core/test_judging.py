@@ -29,10 +29,11 @@ from pytest_agentstream.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_agentstream.dialects import Dialect
+    from pytest_agentstream.judging import Results
     from pytest_agentstream.probing import Probe
     from pytest_agentstream.requirements import Level
 
@@ -60,13 +61,18 @@ class Known:
     asked_again: list[str] = field(default_factory=list)
 
     def result(self, probe: Probe) -> Any:
-        value = ({**self.values, **self.later} if self.asked_again else self.values)[probe.name]
+        value = self.values[probe.name]
         if isinstance(value, Exception):
             raise value
         return value
 
-    def again(self, probes: Iterable[Probe]) -> None:
+    def again(self, probes: Iterable[Probe]) -> Iterator[Results]:
         self.asked_again += [each.name for each in probes]
+        yield Known({**self.values, **self.later})
+
+    def recover(self, probes: Iterable[Probe]) -> bool:
+        """Recorded results are what they are."""
+        return False
 
 
 def case(
@@ -167,6 +173,12 @@ def test_what_does_not_apply_asks_no_probe() -> None:
     assert result.reason == "the dialect generic-data has no ids"
 
 
+def test_what_presupposes_something_that_does_not_apply() -> None:
+    """A requirement is judged, though the dialect has no mechanism for what it presupposes."""
+    found = judge(case("t.child", met, "resume.live-tail"), case("resume.live-tail", failed))
+    assert found["t.child"].verdict is Verdict.MET
+
+
 def test_every_other_word() -> None:
     """A case, or a probe, may say not tested with an option, and not applicable with a reason."""
     found = judge(
@@ -256,16 +268,69 @@ def test_two_broken_controls_are_two() -> None:
     assert [r.verdict for r in found.values()] == [Verdict.CONTROL_BROKEN] * 2
 
 
+@probe(scenarios=["silence"])
+async def silent_run(preflight: object) -> object:
+    """A run with a silence."""
+    return preflight
+
+
+@probe(runs=0)
+async def silence_read_back(silent_run: object) -> object:
+    """The same, read once more."""
+    return silent_run
+
+
+@probe(runs=0, optional=["silent_run"])
+async def some_runs(a_run: object, silent_run: object) -> list[object]:
+    """A run, and a silent one where there is one."""
+    return [a_run, silent_run]
+
+
+SILENT = Known({name: observed() for name in ("a_run", "silent_run", "silence_read_back")})
+
+
 def test_nothing_is_met_on_a_broken_control() -> None:
-    """What presupposes a case on a broken control is not tested, though its check would pass."""
+    """What presupposes a case on a broken control, on that run itself, is not tested."""
+
+    def look(silent_run: Observation) -> None:
+        pass
+
+    def look_back(silence_read_back: Observation) -> None:
+        pass
+
     found = judge(
-        case("t.grandchild", met, "t.child"),
-        case("t.child", met, "t.a"),
+        case("t.grandchild", look_back, "t.child"),
+        case("t.child", look, "t.a"),
         case("t.a", raising(BROKEN)),
+        known=SILENT,
     )
     for slug in ("t.child", "t.grandchild"):
         assert found[slug].verdict is Verdict.NOT_TESTED
         assert found[slug].reason == "the control of `silence` is broken, see t.a"
+
+
+def test_a_broken_control_keeps_nothing_else_from_being_judged() -> None:
+    """Other runs than those of the broken control are judged, and so are all that there are."""
+
+    def look(a_run: Observation) -> None:
+        failed()
+
+    def look_at_some(some_runs: list[Observation]) -> None:
+        pass
+
+    def look_at_silence(silent_run: Observation) -> None:
+        pass
+
+    found = judge(
+        case("t.silence", look_at_silence, "t.some"),
+        case("t.run", look, "t.some"),
+        case("t.some", look_at_some, "t.a"),
+        case("t.a", raising(BROKEN)),
+        known=Known({**SILENT.values, "some_runs": [observed()]}),
+    )
+    assert found["t.some"].verdict is Verdict.MET
+    assert found["t.run"].verdict is Verdict.FAILED
+    assert found["t.silence"].reason == "the control of `silence` is broken, see t.a"
 
 
 def test_a_case_that_breaks_is_our_error() -> None:
@@ -320,6 +385,19 @@ def test_still_in_doubt_says_both() -> None:
     """A second doubt is our error, which quotes the two."""
     result = judge(case("t.a", timed), known=Known({"a_run": 1}))["t.a"]
     assert result.reason.startswith("in doubt twice, for our own lag: 1.0 s, the limit is")
+
+
+def test_a_doubt_behind_the_end_of_a_session() -> None:
+    """Where nothing can be probed any more, one doubt is called one."""
+
+    class Over(Known):
+        def again(self, probes: Iterable[Probe]) -> Iterator[Results]:
+            return iter(())
+
+    result = judge(case("t.a", timed), known=Over({"a_run": 1}))["t.a"]
+    assert result.verdict is Verdict.ERROR
+    assert result.reason.startswith("in doubt (1.0 s, the limit is")
+    assert result.reason.endswith("could not be probed again: the session has ended")
 
 
 def test_each_case_is_judged_once() -> None:
@@ -390,3 +468,18 @@ def test_prerequisites_are_planned() -> None:
     root, child = case("t.root", look_at_both), case("t.a", look_at_a, "t.root")
     wanted = planned([child], {"t.root": root, "t.a": child})
     assert [one.name for one in wanted] == ["a_run", "b_run"]
+
+
+def test_a_server_that_cannot_be_asked_again() -> None:
+    """Where asking a recovered server breaks as well, that is an error of the case, and no more."""
+
+    class Blocked(Known):
+        def recover(self, probes: Iterable[Probe]) -> bool:
+            raise ProbeError("the event loop was held for 9 s")
+
+    def look(a_run: object) -> None:
+        pass
+
+    known = Blocked({"a_run": ServerGone("the server has gone")})
+    result = judge(case("t.a", look), known=known)["t.a"]
+    assert (result.verdict, result.reason) == (Verdict.ERROR, "the event loop was held for 9 s")

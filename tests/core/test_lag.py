@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from pytest_agentstream.lag import INTERVAL, LagMeter
+from pytest_agentstream.lag import INTERVAL, SCHEDSTAT, LagMeter, denied_so_far
 from pytest_agentstream.verdicts import Failed, InDoubt, expect_at_most
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 HELD = 0.15
 
@@ -37,6 +42,36 @@ def test_a_loop_that_is_held_is_late() -> None:
     during, after = measured(HELD)
     assert during >= HELD - 2 * INTERVAL
     assert after >= HELD - 2 * INTERVAL
+
+
+def test_many_short_waits_add_up() -> None:
+    """A crowded machine makes no timer late: what the loop was denied within a second counts."""
+    waited = iter(n * 0.004 for n in range(1000))
+
+    @contextmanager
+    def crowded() -> Iterator[Callable[[], float]]:
+        yield lambda: next(waited)
+
+    async def main() -> float:
+        meter = LagMeter(crowded)
+        async with anyio.create_task_group() as group:
+            start = time.perf_counter()
+            group.start_soon(meter.sample)
+            await anyio.sleep(15 * INTERVAL)
+            found = meter.denied_since(start)
+            group.cancel_scope.cancel()
+        return found
+
+    assert anyio.run(main) >= 0.02
+
+
+def test_the_system_counts_what_a_thread_was_denied() -> None:
+    """Where the system tells, the count never falls; elsewhere there is none."""
+    with denied_so_far() as seconds:
+        first = seconds()
+        sum(range(100_000))
+        assert 0.0 <= first <= seconds()
+        assert SCHEDSTAT.exists() or seconds() == 0.0
 
 
 def test_before_it_is_sampled_there_is_none() -> None:

@@ -53,6 +53,22 @@ def test_parts_that_did_not_come() -> None:
     assert seen.planted_segments("\r\n") == [("x\ry", "x\ny"), ("x\nz", None)]
 
 
+def test_where_a_part_differs() -> None:
+    """A part of a planted text that was changed is found in the event where it begins to differ."""
+    planted = Scenario(text="a|1|x\ry|2|z", verbatim=True)
+    seen = observed("a|1", "|x", "\ny|", "2|Z", declared=planted)
+    assert seen.place_of("x\ry") is seen.content[2]
+    assert seen.place_of("z") is seen.content[3]
+
+
+def test_where_a_part_did_not_come() -> None:
+    """Where its marks are missing it is the last event, and where nothing came there is none."""
+    planted = Scenario(text="a|1|x\ry|2|z", verbatim=True)
+    lost = observed("a", "b", declared=planted)
+    assert lost.place_of("x\ry") is lost.content[1]
+    assert observed(declared=planted).place_of("z") is None
+
+
 @pytest.mark.parametrize("declared", [Scenario(), Scenario(text="a"), Scenario(verbatim=True)])
 def test_nothing_planted_is_not_tested(declared: Scenario) -> None:
     """Without a text that is to come back verbatim there is nothing to compare."""

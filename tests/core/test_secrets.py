@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_agentstream.probing import probe
 from pytest_agentstream.requirements import MUST
 from pytest_agentstream.session import Session
 from pytest_agentstream.settings import load
+from pytest_agentstream.surroundings import SurroundingsError
 from pytest_agentstream.verdicts import expect
 
 if TYPE_CHECKING:
@@ -153,3 +155,56 @@ def test_secrets_in_a_refused_setup_step(serving: Serving, tmp_path: Path) -> No
             session.close()
     assert "the setup step `POST /threads` failed: it refuses these credentials (403)" in said
     assert CAPTURED not in said
+
+
+SERVER = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+for name in json.loads(sys.argv[2]):
+    print(name, os.environ[name], flush=True)
+if sys.argv[3:]:
+    sys.exit(7)
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(b'data: {"content": "hi"}\\n\\ndata: [DONE]\\n\\n')
+
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+"""Says what its variables are; with a further argument it does nothing else."""
+
+INHERITED, JSON, MADE = '{"id": "inherited-secret"}', '{"id": "written-secret"}', "made-for-{port}"
+
+
+@pytest.mark.parametrize("more", [[], ["exits"]], ids=["serves", "exits"])
+def test_secrets_with_braces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    """A secret of a server's environment may have braces, or be made of a template."""
+    (tmp_path / "server.py").write_text(SERVER)
+    monkeypatch.setenv("SERVICE_KEY", INHERITED)
+    names = ["SERVICE_KEY", "JSON_KEY", "MADE_KEY"]
+    options = {
+        "url": "/chat",
+        "dialect": "generic-data",
+        "command": [[sys.executable, "server.py", "{port}", json.dumps(names), *more]],
+        "cwd": str(tmp_path),
+        "env": {"JSON_KEY": JSON, "MADE_KEY": MADE},
+    }
+    case = red_case()
+    session = Session(load(options, directory=tmp_path), {})
+    try:
+        session.begin([case])
+        said = session.redact(session.surroundings.processes[0].log_tail())
+    except SurroundingsError as failure:
+        said = str(failure)
+    finally:
+        session.close()
+    assert bool(more) is ("exited with code 7" in said)
+    assert all(f"{name} [redacted]" in said for name in names)
+    for part in ("inherited-secret", "written-secret", "made-for"):
+        assert part not in said

@@ -116,10 +116,17 @@ def test_overload_and_death_are_told() -> None:
     """What was waited out, and a server that is gone, are on the face of the summary."""
     paper = summary(facts=Facts(runs=3, throttled=2, gone="the server is gone"))
     assert paper.lines[-2:] == [
-        "the server is gone",
+        "red, whatever the verdicts: the server is gone",
         "runs started: 3; waited out 2 answers 429 or 503",
     ]
-    assert paper.red == ["the server is gone"]
+    assert paper.red == ["red, whatever the verdicts: the server is gone"]
+
+
+def test_what_was_not_recorded_is_told() -> None:
+    """What is not known for want of memory is on the face of the summary, red."""
+    paper = summary(facts=Facts(runs=3, unkept=["not recorded", "not judged"]))
+    assert paper.lines[-3:] == ["not recorded", "not judged", "runs started: 3"]
+    assert paper.red == ["not recorded", "not judged"]
 
 
 def test_a_failed_preflight_is_all_there_is() -> None:
@@ -141,3 +148,18 @@ def test_every_verdict_as_json(tmp_path: Path) -> None:
     assert document["session"]["runs"] == 12
     assert [one["slug"] for one in document["results"]] == ["a.a", "b.b"]
     assert CaseResult.from_json(json.dumps(document["results"][1])) == last
+
+
+def test_a_worker_that_told_nothing() -> None:
+    """Where verdicts came and no facts behind them, how many runs there were is not known."""
+    lines = summary(result("a.b", Verdict.MET), facts=Facts()).lines
+    assert lines[-1] == "runs started: not known, what asked for them was interrupted"
+
+
+def test_a_known_failure() -> None:
+    """A failure that is known is told with its reason, and not as a new one."""
+    paper, known = Paper(), {"a.b": "until March"}
+    failed = result("a.b", Verdict.FAILED, actual="too late")
+    write_summary(paper, {"a.b": failed}, FACTS, {}, known)
+    assert "  failed         a.b: known failure: until March" in paper.lines
+    assert paper.red == []

@@ -51,15 +51,16 @@ terminal = [{ event = "done", outcome = "success" }]
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the dialect declares besides, and a body that keeps to it beside one that does not."""
+    """What the dialect declares besides, and a body that keeps to it beside some that do not."""
 
     declares: str
     right: str
-    wrong: str
+    wrong: tuple[str, ...]
 
 
 def _mirrored(*names: str) -> str:
-    blocks = (f'event: {name}\ndata: {{"type": "token", "text": "word"}}\n\n' for name in names)
+    lines = (f"event: {name}\n" if name else "" for name in names)
+    blocks = (f'{line}data: {{"type": "token", "text": "word"}}\n\n' for line in lines)
     return "".join(blocks) + 'event: done\ndata: {"type": "done"}\n\n'
 
 
@@ -73,12 +74,12 @@ PROOFS: dict[str, Proof] = {
     "schema.type-agreement": Proof(
         '[framing]\nevent_line = "equals-type"\n',
         right=_mirrored("token", "token", "token"),
-        wrong=_mirrored("token", "thinking", "token"),
+        wrong=(_mirrored("token", "thinking", "token"), _mirrored("token", "token", "done")),
     ),
     "order.sequence-contiguous": Proof(
         'sequence_path = "seq"\n',
         right=_numbered(7, 8, 9, 10),
-        wrong=_numbered(7, 8, 10, 11),
+        wrong=(_numbered(7, 8, 10, 11), _numbered(7, 8, 8, 9)),
     ),
 }
 """Requirement -> its proof."""

@@ -13,7 +13,8 @@ import signal
 import sys
 from tempfile import TemporaryFile
 
-from reference_server.__main__ import main
+from reference_server.command_line import main
+from reference_server.upstreams import prepare
 
 FAILED = "failed: "
 
@@ -59,6 +60,7 @@ def end(child: int) -> None:
 
 def host() -> None:
     """Serve requests until stdin ends."""
+    prepare("openai")  # once here, and not once in each server
     gc.freeze()
     child = 0
     try:

@@ -11,11 +11,13 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from pytest_agentstream.process import ANNOUNCEMENT, HEARTBEAT, ORIGIN, RETRY, START_LIMIT, TOKEN
+from pytest_agentstream.reference import HEARTBEAT, ORIGIN, RETRY, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+ANNOUNCEMENT = "listening on "
+START_LIMIT = 20.0
 SCRIPT = Path(__file__).with_name("server_host.py")
 ROOT = SCRIPT.parents[2]
 ARGUMENTS = (
@@ -25,7 +27,7 @@ ARGUMENTS = (
     f"--token=suite={TOKEN}",
     f"--cors-origin={ORIGIN}",
 )
-"""What `process.reference_server` gives the server as well."""
+"""What `reference.reference_server` gives the server as well."""
 
 
 class NotStarted(Exception):

@@ -6,26 +6,39 @@ from dataclasses import dataclass
 
 from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.dialects import load
-from pytest_agentstream.requirements import MUST
 from reference_server.defects import DEFECTS
 from reference_server.variations import VARIATIONS
+from tests.defects.managed import processes_of
 
+PLAIN = "no defect"
 DIALECTS = ("native", "agent-event-stream", "generic-typed", "generic-data")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One way to start the reference server, and the requirement that it breaks, if any."""
+    """One way to start the reference server, and the requirement that it breaks, if any.
+
+    `processes` are how many the suite starts itself, on one durable log; 0: another starts it.
+    """
 
     name: str
     arguments: tuple[str, ...]
     dialect: str
     breaks: str = ""
+    processes: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the server as it should be, with nothing changed."""
+        return self.name.startswith(PLAIN)
 
 
 def good() -> list[Subject]:
     """The server without a defect in each dialect, and each harmless variation of it."""
-    plain = [Subject(f"no defect ({d})", ("--dialect", d), d) for d in DIALECTS]
+    plain = [Subject(f"{PLAIN} ({d})", ("--dialect", d), d) for d in DIALECTS]
+    plain.append(Subject(f"{PLAIN} (two processes)", (), "native", processes=2))
+    brief = ("--variation", "closes-early")
+    plain.append(Subject("variation closes-early (two processes)", brief, "native", processes=2))
     return plain + [
         Subject(f"variation {name}", ("--variation", name), "native") for name in VARIATIONS
     ]
@@ -38,7 +51,8 @@ def wrong() -> list[Subject]:
         dialect = "native" if defect.dialect == "any" else defect.dialect
         arguments = ("--defect", defect.name, "--dialect", dialect, *defect.options)
         if defect.breaks in catalogue():
-            found.append(Subject(defect.name, arguments, dialect, defect.breaks))
+            processes = processes_of(defect.breaks)
+            found.append(Subject(defect.name, arguments, dialect, defect.breaks, processes))
     return found
 
 
@@ -51,13 +65,3 @@ def without_mechanism() -> set[str]:
     """The requirements that apply in none of the built-in dialects, so in no server of ours."""
     dialects = [load(name) for name in DIALECTS]
     return {slug for slug in catalogue() if all(d.not_applicable(slug) for d in dialects)}
-
-
-def proven_once() -> list[str]:
-    """The MUST requirements that a single defect proves."""
-    broken = [subject.breaks for subject in wrong()]
-    return [
-        slug
-        for slug, case in catalogue().items()
-        if case.requirement.level is MUST and broken.count(slug) == 1
-    ]

@@ -30,10 +30,14 @@ def test_a_run_that_keeps_to_the_dialect_is_met(slug: str, tmp_path: Path) -> No
     assert {one for one, result in results.items() if result.verdict not in FINE} == set()
 
 
-@pytest.mark.parametrize("slug", PROOFS)
-def test_a_run_that_breaks_the_dialect_fails_that_alone(slug: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("slug", "body"), [(slug, body) for slug, proof in PROOFS.items() for body in proof.wrong]
+)
+def test_a_run_that_breaks_the_dialect_fails_that_alone(
+    slug: str, body: str, tmp_path: Path
+) -> None:
     """One mistake in the same body fails the requirement, and blocks only what presupposes it."""
-    results = judge(PROOFS[slug], PROOFS[slug].wrong, tmp_path)
+    results = judge(PROOFS[slug], body, tmp_path)
 
     lost = {one for one, result in results.items() if result.verdict not in FINE}
     assert results[slug].verdict is Verdict.FAILED

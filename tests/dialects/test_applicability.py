@@ -30,6 +30,11 @@ LACKING = [
     ("agent-event-stream", "ids.present", "has no ids"),
     ("agent-event-stream", "resume.exact-suffix", "has no ids"),
     ("agent-event-stream", "durable.epoch", "has no way to resume"),
+    (
+        "agent-event-stream",
+        "terminal.dead-producer",
+        "has no way to join a run at another process",
+    ),
     ("agent-event-stream", "order.first", "lets any event come first"),
     ("agent-event-stream", "order.counts-agree", "declares no totals"),
     ("agent-event-stream", "schema.type-agreement", "says the type in one place only"),
@@ -49,7 +54,22 @@ LACKING = [
     ("generic-data", "order.progress-monotonic", "has no progress"),
     ("generic-typed", "ids.strictly-increasing", "has opaque ids, which have no order"),
     ("generic-typed", "resume.two-readers", "allows a run one reader"),
-    ("native", "disconnect.cancels", "does not say that a disconnect cancels"),
+    (
+        "generic-typed",
+        "disconnect.cancels",
+        'does not say that a disconnect cancels; where the server says so: disconnect = "cancels"',
+    ),
+    ("generic-typed", "cancel.explicit", "has no cancelled terminal"),
+    (
+        "agent-event-stream",
+        "retry.consistent",
+        "has no place in its error for whether a retry can help",
+    ),
+    (
+        "generic-typed",
+        "terminal.truncation-said",
+        "has no place for saying that an answer is not whole",
+    ),
     ("native", "order.sequence-contiguous", "has no sequence numbers in its payloads"),
     ("native", "terminal.spans-after-crash", "leaves spans open when a run fails"),
 ]
@@ -72,6 +92,9 @@ def test_lacking(name: str, slug: str, lacks: str) -> None:
         ("native", "ids.contiguous"),
         ("native", "resume.same-request"),
         ("native", "disconnect.continues"),
+        ("native", "disconnect.cancels"),
+        ("native", "terminal.truncation-said"),
+        ("native", "cancel.explicit"),
         ("native", "schema.constant-identity"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +74,10 @@ GOOD = [
     (FORBIDDEN, 'event: message\ndata: {"type": "token"}', "token"),
     (REQUIRED, 'event: anything\ndata: {"type": "token"}', "token"),
     (BY_KEY, 'data: {"content": "a", "error": null}', "content"),
+    (BY_KEY, 'data: {"content": "a", "error": ""}', "content"),
+    (BY_KEY, 'data: {"content": "", "error": ""}', "content"),
+    (BY_KEY, 'data: {"content": "", "error": "x"}', "error"),
+    (BY_KEY, 'data: {"error": ""}', "error"),
     (BY_KEY, 'data: {"content": "a", "error": false}', "content"),
     (BY_KEY, 'data: {"content": "", "error": "x"}', "error"),
     (BY_KEY, 'data: {"usage": {}}', None),
@@ -334,3 +339,17 @@ def test_surrogate_in_a_type(declared: Declared, recorded: Recorded) -> None:
     """A type that no encoding can write is escaped, so that a report can."""
     (event,) = declared(IN_DATA).events(recorded(r'data: {"type": "\ud800"}' + "\n\n"))
     assert event.type == r"\ud800"
+
+
+def test_long_event_lines_are_not_remembered(declared: Declared, recorded: Recorded) -> None:
+    """What a server writes into event lines is kept no longer than its recording, if it is long."""
+    dialect = declared(BY_EVENT_LINE)
+    recordings = (recorded(f"event: {number:0100000}\ndata: {{}}\n\n") for number in range(50))
+    tracemalloc.start()
+    try:
+        for each in recordings:
+            dialect.events(each)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000

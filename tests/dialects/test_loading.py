@@ -48,14 +48,15 @@ ERRORS = {
         HEAD + BODY + "[start]\nheders = {}\n",
         (
             "start.heders is no key that is known here; "
-            "expected method, json, headers, prompt or idempotency_header; did you mean headers?"
+            "expected method, json, headers, prompt, idempotency_header or disconnect_cancels; "
+            "did you mean headers?"
         ),
     ),
     "an unknown key in an array": (
         HEAD + BODY + '[[spans]]\nname = "a"\nopen = "token"\nclsoe = ["done"]\n',
         (
             "spans[0].clsoe is no key that is known here; expected name, open, open_where, "
-            "continues, close, key, is_tool or must_close; did you mean close?"
+            "continues, close, key, is_tool, once or must_close; did you mean close?"
         ),
     ),
     "an unknown key in a field's rule": (

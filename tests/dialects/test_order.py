@@ -351,6 +351,19 @@ def test_duplicates_within_the_first_exchange_count(declared: Declared, run_of: 
     assert violation.requirement == "order.no-double-open"
 
 
+def test_a_span_that_opens_once(declared: Declared, run_of: RunOf) -> None:
+    """Where a dialect opens a span once in a run, a key must not come again once it was closed."""
+    twice = stream(HELLO, OPEN, CLOSE, OPEN, CLOSE, OK)
+    once = TOML.replace('open = "open"', 'open = "open"\nonce = true')
+
+    assert declared(TOML).read(run_of(twice)).violations == ()
+    (violation,) = declared(once).read(run_of(twice)).violations
+    assert (violation.requirement, violation.actual) == (
+        "order.no-double-open",
+        "message 'm' was closed before",
+    )
+
+
 def test_joining_late(declared: Declared, recorded: Any) -> None:
     """A run that was joined at a cursor from the first is not judged by its missing beginning."""
     from pytest_agentstream.recording import Request, Run

@@ -14,8 +14,8 @@ from pytest_agentstream.cookies import Jar
 from pytest_agentstream.dialects import load
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.faults import Connection, Cut, Fault, FaultProxy, HalfOpen, Refuse, Stall
-from pytest_agentstream.process import TOKEN, reference_server
 from pytest_agentstream.recording import EndKind, Phase, Recording, Request, Run
+from pytest_agentstream.reference import TOKEN, reference_server
 from pytest_agentstream.target import Target, Timeouts
 from pytest_agentstream.transport import HttpTransport
 

@@ -27,6 +27,7 @@ from pytest_agentstream.faults import (
     UnsupportedFault,
     describe,
 )
+from tests.faults.streams import EVENTS, HEAD, STREAM, chunk, endless, three
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,25 +36,8 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Bench
 
 TLS = Path(__file__).parent.parent / "tls"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-EVENTS = [b"id: %d\ndata: %d\n\n" % (number, number) for number in range(1, 4)]
 BIG = 50 * 1024 * 1024
 BLOCK = b"b" * 65536
-
-
-async def three(peer: Peer) -> None:
-    await peer.stream()
-    for event in EVENTS:
-        await peer.chunk(event)
-    await peer.end()
-
-
-async def endless(peer: Peer) -> None:
-    """Send all three, and wait for the client to go."""
-    await peer.stream()
-    for event in EVENTS:
-        await peer.chunk(event)
-    await peer.left()
 
 
 async def big(peer: Peer) -> None:
@@ -74,13 +58,6 @@ async def reset(peer: Peer) -> None:
     await peer.stream()
     await peer.chunk(EVENTS[0])
     peer.reset()
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-STREAM = HEAD + b"".join(map(chunk, EVENTS)) + b"0\r\n\r\n"
 
 
 def test_it_is_a_fault_proxy() -> None:

@@ -169,6 +169,21 @@ def test_acts_wait_for_what_is_before_them() -> None:
     assert shaper(cut, late).feed(b"ab", 0.0) == expected
 
 
+def test_an_end_does_not_overtake_data_between_faults() -> None:
+    """A FIN reaches the next fault behind the delayed bytes before it, as they do."""
+    late, silent = Latency(latency=1), Timeout(timeout=5)
+    both = shaper(late, silent)
+    assert both.feed(b"a", 0.0) == []
+    assert both.end(0.1) == [(1.0, Act(Kind.FIN, silent))]
+
+
+def test_an_end_behind_slices() -> None:
+    """The pause comes behind the last slice, too."""
+    sliced = shaper(Slicer(average_size=3, delay=0.5))
+    assert times_of(sliced.feed(b"abcdef", 1.0)) == [1.0, 1.5]
+    assert sliced.end(1.0) == [(2.0, EOF)]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_corrupt(size: int) -> None:
     """One byte is changed, the one behind the place, and no other."""

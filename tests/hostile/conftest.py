@@ -60,10 +60,12 @@ class Outcome:
 def judge(serving: Any, tmp_path: Path) -> Callable[..., Outcome]:
     """Run the suite against a server of raw sockets: `judge(script, …)`."""
 
-    def run(*scripts: Callable[[Peer], Any], end: float = 10.0, more: str = "") -> Outcome:
+    def run(
+        *scripts: Callable[[Peer], Any], end: float = 10.0, more: str = "", cases: str = ""
+    ) -> Outcome:
         (tmp_path / "agentstream.toml").write_text(CONFIGURATION % end + more)
         with serving(*scripts) as server:
-            return _run([f"{server.origin}/v1/runs"], tmp_path)
+            return _run([f"{server.origin}/v1/runs", *cases.split()], tmp_path)
 
     return run
 

@@ -44,8 +44,8 @@ def tokens(first: int, count: int) -> str:
 TURN = event(1, "turn", '{"turn_number":1}')
 
 
-def done(number: int) -> str:
-    return event(number, "done", '{"status":"completed"}')
+def done(number: int, run: str = RUN) -> str:
+    return event(number, "done", '{"status":"completed"}', run)
 
 
 # Heads
@@ -246,7 +246,7 @@ TABLE = {
     "tiny chunks": Row(tiny_chunks, TOO_MUCH, 10),
     "a million events": Row(million_events, TOO_MUCH, 10),
     "one event of 100 MB": Row(one_event_of_100_mb, TOO_MUCH, 10),
-    "JSON of 100 MB": Row(json_of_100_mb, "it answered 200 with", 1),
+    "JSON of 100 MB": Row(json_of_100_mb, "200 with application/json, not a stream", 1),
     "nested events": Row(nested_events, TOO_MUCH, 10),
     "no UTF-8": Row(no_utf8, TOO_MUCH, 10),
     "gzip never flushed": Row(gzip_never_flushed, "10 bytes of gzip came, and decode to noth", 1),
@@ -273,6 +273,15 @@ def test_a_first_answer_that_means_harm(judge: Judge, name: str) -> None:
     assert "runs started: 1" in outcome.said
 
 
+RESUMED = ("ids.", "resume.")
+
+
+def red(outcome: Outcome) -> set[str]:
+    """The slugs of the requirements that the summary says have failed."""
+    lines = (line.split() for line in outcome.said.splitlines())
+    return {words[1].rstrip(":") for words in lines if words[:1] == ["failed"]}
+
+
 def test_closes_after_an_event(judge: Judge) -> None:
     """A server that wants clients back after 29 s, for ever, is not followed beyond the limit."""
 
@@ -286,7 +295,7 @@ def test_closes_after_an_event(judge: Judge) -> None:
 
 
 def test_another_answer_each_time(judge: Judge) -> None:
-    """A server that answers each reconnect differently is red, and nothing of it is a surprise."""
+    """A server that answers each reconnect differently is red for all that it did wrong."""
 
     async def broken_off(peer: Peer) -> None:
         await peer.stream(agentstream_run=RUN)
@@ -306,27 +315,85 @@ def test_another_answer_each_time(judge: Judge) -> None:
         await peer.head("204 No Content")
 
     answers = cycle([page, failure, backwards, one_byte, over, redirects, broken_off])
+    starts = {"tools": backwards, "echo": page, "long": failure, "fail": one_byte, "crash": over}
 
     async def next_answer(peer: Peer) -> None:
-        await next(answers)(peer)
+        asked = peer.headers.get("x-agentstream-scenario", "").partition(";")[0]
+        again = peer.method == "GET"
+        await (next(answers) if again else starts.get(asked, broken_off))(peer)
 
-    outcome = judge(broken_off, next_answer, end=2)
+    outcome = judge(next_answer, end=2)
     check(outcome, 3 * START)
-    assert "failed" in outcome.said
+    wrong = {"framing.id-without-nul", "framing.no-empty-data", "http.terminated-body"}
+    assert red(outcome) >= wrong
+
+
+def whole(run: str = RUN) -> str:
+    """A whole run of three events."""
+    return event(1, "turn", '{"turn_number":1}', run) + event(2, run=run) + done(3, run)
 
 
 def test_other_ids_on_replay(judge: Judge) -> None:
-    """A server that is another run each time it is asked has its ids refused by name."""
+    """A finished run that is replayed under other ids is red for it, beside a broken `silence`."""
 
     async def another_run(peer: Peer) -> None:
-        run = secrets.token_urlsafe(24)
+        again = peer.method == "GET"
+        run = secrets.token_urlsafe(24) if again else RUN
         await peer.stream(agentstream_run=run)
-        turn = event(1, "turn", '{"turn_number":1}', run)
-        await peer.chunk(turn + event(2, run=run) + event(3, run=run))
+        await peer.chunk(whole(run))
+        await peer.end()
 
-    outcome = judge(another_run, end=2, more="max_runs = 2")
+    outcome = judge(another_run, end=2)
     check(outcome, 3 * START)
-    assert "http.terminated-body" in outcome.said
+    assert "the control of `silence` is broken" in outcome.said
+    assert {slug for slug in red(outcome) if slug.startswith(RESUMED)} == {
+        "ids.run-scoped",
+        "resume.exact-suffix",
+        "resume.future-cursor",
+        "resume.unknown-cursor",
+    }
+
+
+async def endless_replay(peer: Peer) -> None:
+    """Events for ever, for whoever comes back."""
+    await peer.stream(agentstream_run=RUN)
+    for hundred in count():
+        await peer.chunk(tokens(100 * hundred + 4, 100))
+
+
+async def endless_replay_of_comments(peer: Peer) -> None:
+    """Comments for ever, for whoever comes back."""
+    await peer.stream(agentstream_run=RUN)
+    while True:
+        await peer.chunk(":\n\n" * 500)
+
+
+REPLAYS = {
+    "events": endless_replay,
+    "comments": endless_replay_of_comments,
+    "drip": drip,
+    "head": endless_head,
+}
+
+
+@pytest.mark.parametrize("name", REPLAYS)
+def test_an_endless_replay(judge: Judge, name: str) -> None:
+    """A server that means harm only to who comes back is red for it, in time and in bounds."""
+
+    async def server(peer: Peer) -> None:
+        if peer.method == "GET":
+            await REPLAYS[name](peer)
+        await peer.stream(agentstream_run=RUN)
+        await peer.chunk(whole())
+        await peer.end()
+
+    outcome = judge(server, end=2)
+    check(outcome, 3 * START)
+    assert "not recorded" not in outcome.said
+    assert {slug for slug in red(outcome) if slug.startswith(RESUMED)} == {
+        "resume.finished-run",
+        "resume.unknown-cursor",
+    }
 
 
 def test_many_events_just_below_the_limit(judge: Judge) -> None:
@@ -343,3 +410,42 @@ def test_many_events_just_below_the_limit(judge: Judge) -> None:
     outcome = judge(many, more="max_runs = 2")
     check(outcome, 3 * START)
     assert "10002 in all" in outcome.said
+
+
+GOOD = "agentstream/http.py::test_status agentstream/framing.py::test_bounded_lines"
+"""Cases that are met by whatever is answered below."""
+
+
+def test_a_run_beyond_what_is_kept_of_one(judge: Judge) -> None:
+    """A run too long to be recorded is not judged, and that is red: its end is not known."""
+
+    async def endless_where_long(peer: Peer) -> None:
+        if "long" in peer.headers.get("x-agentstream-scenario", ""):
+            await endless_comments(peer)
+        await peer.stream(agentstream_run=RUN)
+        await peer.chunk(TURN + event(2) + done(3))
+        await peer.end()
+
+    outcome = judge(endless_where_long, cases=GOOD)
+    check(outcome, 3 * START)
+    assert "not judged: `long` is longer than one run may be here: " in outcome.said
+    assert " failed" not in outcome.said
+
+
+def test_more_than_a_session_keeps(judge: Judge) -> None:
+    """What was not recorded because a session is full is said in the summary, and that is red."""
+    text = '{"text":"' + "x" * 32_000 + '"}'
+
+    async def heavy(peer: Peer) -> None:
+        await peer.stream(agentstream_run=RUN)
+        await peer.chunk(TURN)
+        for number in range(2, 300):
+            await peer.chunk(event(number, data=text))
+        await peer.chunk(done(300))
+        await peer.end()
+
+    outcome = judge(heavy, cases=GOOD)
+    check(outcome, 3 * START)
+    assert "not recorded, so not judged: what was recorded takes 160 MiB already" in outcome.said
+    assert "map shorter scenarios, or select fewer cases" in outcome.said
+    assert " failed" not in outcome.said

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_agentstream.catalogue import families
-from pytest_agentstream.process import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +111,8 @@ def serving(*defects: str) -> Iterator[str]:
         assert process.stdout is not None
         yield process.stdout.readline().split()[-1]
     finally:
-        end(process)
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

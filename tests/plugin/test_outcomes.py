@@ -112,6 +112,9 @@ def test_known_failures(
 
     assert result.ret == code
     (result.stderr if code is pytest.ExitCode.USAGE_ERROR else result.stdout).fnmatch_lines([said])
+    if code is pytest.ExitCode.OK:
+        summary = "  failed         http.content-type: known failure: since the beginning"
+        result.stdout.fnmatch_lines([summary])
 
 
 def test_a_known_failure_hides_nothing_else(project: Project) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from tests.plugin.conftest import Answers, Project
 
-AT_MOST = 2.0
-"""Seconds from Ctrl-C to the end of the process, whatever waits."""
+AT_MOST = 10.0
+"""Seconds from Ctrl-C to the end of the process: a fraction of what waits, however busy we are."""
 
 LONG = "--agentstream-heartbeat=20"
 """An interval whose silences take minutes."""
@@ -37,8 +37,13 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
 
 
 def children_of(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in listed.read_text().split()]
+    """Every process that any thread of a process has started."""
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in listed for child in each.read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def interrupt(process: subprocess.Popen[str], *, group: bool = False) -> tuple[str, float]:
@@ -54,12 +59,12 @@ def interrupt(process: subprocess.Popen[str], *, group: bool = False) -> tuple[s
 
 @pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
 def test_ctrl_c_in_a_long_silence(project: Project, group: bool) -> None:
-    """Ctrl-C while a probe waits ends the session in two seconds, the bundled server with it."""
+    """Ctrl-C while a probe waits ends the session at once, the bundled server with it."""
     process = project.start(
         sys.executable, "-m", "pytest", "-pno:asyncio", "--agentstream-reference", LONG, PRESENT
     )
     wait_for(process, "first events:")
-    [server] = children_of(process.pid)
+    children = children_of(process.pid)
 
     rest, took = interrupt(process, group=group)
 
@@ -67,7 +72,8 @@ def test_ctrl_c_in_a_long_silence(project: Project, group: bool) -> None:
     assert took < AT_MOST
     assert "KeyboardInterrupt" in rest
     assert "Traceback" not in rest
-    assert not Path(f"/proc/{server}").exists()
+    assert children
+    assert not any(map(lives, children))
 
 
 def test_ctrl_c_in_the_preflight(project: Project, answers: Answers) -> None:
@@ -89,13 +95,14 @@ def test_ctrl_c_reaches_agentstream_run(project: Project) -> None:
     command = str(Path(sys.executable).with_name("agentstream"))
     process = project.start(command, "run", "--reference", "--heartbeat", "20", PRESENT)
     wait_for(process, "first events:")
-    [server] = children_of(process.pid)
+    children = children_of(process.pid)
 
     _, took = interrupt(process)
 
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     assert took < AT_MOST
-    assert not Path(f"/proc/{server}").exists()
+    assert children
+    assert not any(map(lives, children))
 
 
 def test_ctrl_c_with_a_blocking_probe(project: Project) -> None:
@@ -114,7 +121,7 @@ def test_ctrl_c_with_a_blocking_probe(project: Project) -> None:
     _, took = interrupt(process)
 
     assert process.returncode == pytest.ExitCode.INTERRUPTED
-    assert took < AT_MOST + 1
+    assert took < AT_MOST
 
 
 def test_a_failure_with_a_long_probe_pending(project: Project, faulty: str) -> None:

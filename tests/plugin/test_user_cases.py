@@ -26,7 +26,7 @@ async def endless():
 
 @probe(timeout=0.3)
 async def blocking():
-    time.sleep(1)
+    time.sleep(0.6)
 
 @probe
 async def leaving():
@@ -88,7 +88,7 @@ def test_probes_that_break(project: Project) -> None:
     said = result.stdout.str()
     for slug, why in {
         "mine.endless": "the probe `endless` did not end in 0.3 s",
-        "mine.blocking": "the probe `blocking` took 1.0 s, of 0.3 s at most",
+        "mine.blocking": "the probe `blocking` took 0.6 s, of 0.3 s at most",
         "mine.leaving": "the probe `leaving` broke: SystemExit('a probe of the user')",
         "mine.late": "the probe `late` broke: TimeoutError(",
         "mine.broken": "broke: KeyError('a case of the user')",

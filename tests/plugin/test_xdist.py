@@ -57,7 +57,7 @@ def test_as_many_requests(
     arguments: tuple[str, ...],
 ) -> None:
     """A suite starts the same runs with any number of workers, as the server counts them."""
-    families = ("heartbeat", "order")
+    families = ("schema", "order")  # no times in these: in doubt, a probe runs once more
     result = spread.judge(
         *(f"agentstream/{name}.py" for name in families), *arguments, url=relay.url
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import uvicorn
+from redis import Redis
 
 from reference_server import scenarios
 from reference_server.app import ReferenceServer
@@ -20,9 +21,11 @@ from reference_server.defects import DEFECTS
 from reference_server.encoders import ENCODERS
 from reference_server.parts import Parts
 from reference_server.settings import Settings
+from tests.services import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -199,7 +202,12 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: Any = None) -> None:
-        await asyncio.gather(*(app.close() for app in self.apps))
+        closing = [asyncio.create_task(app.close()) for app in self.apps]
+        closed, waiting = await asyncio.wait(closing, timeout=2.0)
+        for app in closed:
+            app.result()
+        for app in waiting:
+            app.cancel()  # there is a defect that never ends its runs
         await super().shutdown(sockets)
 
 
@@ -298,3 +306,31 @@ def defective(serve: Serve) -> Chooser:
         for name, defect in DEFECTS.items()
     }
     return serve.many({**made, "good": Parts()})
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[str]:
+    """Return the URL of a Redis that lives as long as the tests."""
+    with redis_server() as service:
+        yield service.url
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def any_log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the name of an empty log, of each kind in turn."""
+    return _empty(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def durable_log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the name of an empty log that several processes can share."""
+    return _empty(request, tmp_path)
+
+
+def _empty(request: pytest.FixtureRequest, folder: Path) -> str:
+    if request.param == "redis":
+        url: str = request.getfixturevalue("redis")
+        with Redis.from_url(url) as client:
+            client.flushdb()
+        return url
+    return f"sqlite:{folder}/events.db" if request.param == "sqlite" else "memory"

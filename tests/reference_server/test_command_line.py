@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from reference_server.__main__ import main
+import reference_server
+from reference_server.command_line import main
 from reference_server.protocol import native_schema
 
 if TYPE_CHECKING:
@@ -82,6 +85,15 @@ def test_a_crash_is_logged_on_stderr_only() -> None:
         (["--heartbeat", "soon"], "'soon' is not seconds between 0.01 and 86400"),
         (["--port", "70000"], "'70000' is not a port, 0 to 65535"),
         (["--token", "alice"], "--token must be USER=SECRET"),
+        (
+            ["--log", "sqllite:events.db"],
+            "--log: there is no log 'sqllite:events.db'; memory, sqli",
+        ),
+        (["--log", "sqlite:"], "there is no log 'sqlite:'; memory, sqlite:PATH or redis://HOST"),
+        (["--log", "redis://"], "there is no log 'redis://'"),
+        (["--log", "redis://host:port/0"], "there is no log 'redis://host:port/0'"),
+        (["--log", "redis://me:pa55@host/db"], "there is no log 'host/db'"),
+        (["--lease", "never"], "'never' is not seconds between 0.01 and 86400"),
         (["--hartbeat", "1"], "unrecognized arguments: --hartbeat"),
     ],
 )
@@ -113,3 +125,47 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--schema"])
 
     assert json.loads(capsys.readouterr().out) == native_schema()
+
+
+@pytest.mark.parametrize(
+    "options", [["--list-defects"], ["--list-defects", "--json"], ["--schema"]], ids=" ".join
+)
+def test_a_list_that_nobody_reads(options: list[str]) -> None:
+    """`… | head -1` ends quietly, and is no error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, *options], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_the_packages_of_its_extra() -> None:
+    """Where nothing but the standard library is there, one line names the extra to install."""
+    done = subprocess.run(
+        [sys.executable, "-S", *COMMAND[1:]],
+        cwd=Path(reference_server.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "reference_server: needs starlette and uvicorn, not installed here: "
+        "pip install 'pytest-agentstream[reference]'\n"
+    )
+
+
+def test_a_log_without_its_package_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is an extra; a server that lacks it names the extra."""
+    monkeypatch.delitem(sys.modules, "reference_server.log.redis_streams", raising=False)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--log", "redis://127.0.0.1/0"])
+
+    assert ended.value.code == 2
+    assert "pip install 'pytest-agentstream[redis]'" in capsys.readouterr().err

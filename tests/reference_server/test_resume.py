@@ -292,7 +292,7 @@ def test_a_run_goes_on_without_readers(client: Client) -> None:
 
 def test_a_run_may_end_with_its_readers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `on_disconnect: cancel` a run is cancelled after the grace, not before."""
-    monkeypatch.setattr(Settings, "grace", property(lambda settings: 0.2))
+    monkeypatch.setattr(Settings, "abandoned", property(lambda settings: 0.2))
     client = serve()
     run = client.start("silence; seconds=30", until=_events(4), on_disconnect="cancel").run
     back = client.read(run, until=_comment)
@@ -306,5 +306,5 @@ def test_a_run_may_end_with_its_readers(serve: Serve, monkeypatch: pytest.Monkey
 
 def test_the_grace_is_three_retries_and_a_second_at_least() -> None:
     """What a run is given that lost its last reader."""
-    assert Settings(retry=0.1).grace == 1.0
-    assert Settings(retry=2.0).grace == 6.0
+    assert Settings(retry=0.1).abandoned == 1.0
+    assert Settings(retry=2.0).abandoned == 6.0

@@ -16,11 +16,12 @@ from reference_server.scenarios import SCENARIOS
 if TYPE_CHECKING:
     from tests.reference_server.conftest import Client, Serve
 
-QUICK = sorted({*SCENARIOS} - {"interrupt"})
+QUICK = sorted({*SCENARIOS} - {"interrupt", "llm"})
 PARAMETERS = {
     "silence": "seconds=0.01",
     "slow-start": "seconds=0.01",
     "block": "seconds=0.01",
+    "flood": "events=20",
     "long": "events=50",
 }
 
@@ -38,7 +39,7 @@ def test_the_head_says_everything(client: Client) -> None:
     assert head["cache-control"] == "no-store"
     assert head["x-accel-buffering"] == "no"
     assert head["location"] == f"/v1/runs/{head['agentstream-run']}"
-    assert head["agentstream-log"] == "volatile; retention=60"
+    assert head["agentstream-log"] == "volatile; retention=60; run-bytes=33554432"
     assert "content-length" not in head
 
 

@@ -138,8 +138,12 @@ def main(arguments: Sequence[str]) -> int:
     """Judge, compare, print a line a run, write the report; return 1 where a verdict flickers."""
     parser = argparse.ArgumentParser(prog="python -m tests.steady.steady", description=__doc__)
     parser.add_argument("--runs", type=int, default=30, help="of each server, all cores busy (30)")
-    runs: int = parser.parse_args(arguments).runs
-    subjects = [good()[0], *(one for one in wrong() if one.name in DEFECTS)]
+    parser.add_argument(
+        "--defects", nargs="*", choices=DEFECTS, default=DEFECTS, help="beside the server as it is"
+    )
+    options = parser.parse_args(arguments)
+    runs: int = options.runs
+    subjects = [good()[0], *(one for one in wrong() if one.name in options.defects)]
     judged: list[Judged] = []
     problems: list[str] = []
     with TemporaryDirectory() as name:

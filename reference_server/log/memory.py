@@ -1,77 +1,17 @@
-"""Keep what runs have said, so that it can be said again: the event log and its memory backend.
-
-Append before send: a reader only ever sees what the log holds. A log is append-only, numbers each
-run from 1 without holes, and starts a run's retention when the run is closed. After the retention
-the events go and only the fact that there was such a run is remembered.
-"""
+"""Keep events in this process's memory: the volatile log."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from reference_server.log.event_log import REMEMBERED, Entry, LogFull, RunLost, RunState, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-REMEMBERED = 10
-"""An expired run is told apart from an unknown one for this many retentions."""
-
-
-class UnknownRun(LookupError):
-    """No such run, or one forgotten."""
-
-
-class LogFull(RuntimeError):
-    """The log's bound is reached; new runs must wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One stored event."""
-
-    run: str
-    seq: int
-    type: str
-    payload: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """What the log knows of a run: stored are `first` to `last`; `first` > `last`: nothing."""
-
-    owner: str
-    first: int
-    last: int
-    closed: bool
-    expired: bool
-
-
-class EventLog(Protocol):
-    """Where events are kept. Every method raises UnknownRun for a run it does not know."""
-
-    volatile: bool
-    """Whether a restart loses everything; said in every response head."""
-    lag: float
-    """Seconds this replica may be behind another; 0 where it sees every append at once."""
-
-    async def create(self, run: str, owner: str, key: str | None) -> str:
-        """Make the run and return its id, or the id of the run that has the owner's key."""
-
-    async def append(self, run: str, kind: str, payload: Mapping[str, Any]) -> Entry:
-        """Store one event under the next number."""
-
-    async def close(self, run: str, retention: float | None = None) -> None:
-        """Say that nothing follows; the retention starts, or a shorter one for this run."""
-
-    async def state(self, run: str) -> RunState:
-        """Return what is known of the run, an expired one too."""
-
-    async def read(self, run: str, after: int, limit: int) -> list[Entry]:
-        """Return the first `limit` entries behind `after`."""
-
-    async def wait(self, run: str, after: int, seconds: float | None) -> bool:
-        """Wait for an entry behind `after` or the close; False: the seconds went by."""
+    from reference_server.log.event_log import Producing, Said
 
 
 @dataclass(slots=True)
@@ -99,6 +39,7 @@ class MemoryLog:
 
     volatile = True
     lag = 0.0
+    secret: bytes | None = None
 
     def __init__(
         self,
@@ -108,14 +49,20 @@ class MemoryLog:
         max_bytes: int = 512 * 2**20,
         run_bytes: int = 32 * 2**20,
     ) -> None:
+        self.run_bytes = run_bytes
         self._retention = retention
         self._max_runs = max_runs
         self._max_bytes = max_bytes
-        self._run_bytes = run_bytes
         self._records: dict[str, _Record] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._size = 0
         self._kept = 0
+
+    async def open(self, producing: Producing) -> None:
+        """Nothing needs to be opened."""
+
+    async def stop(self) -> None:
+        """Nothing needs to be stopped: what is kept ends with the process."""
 
     async def create(self, run: str, owner: str, key: str | None) -> str:
         if key is not None:
@@ -130,20 +77,26 @@ class MemoryLog:
         self._kept += 1
         return run
 
-    async def append(self, run: str, kind: str, payload: Mapping[str, Any]) -> Entry:
+    async def append(
+        self, run: str, kind: str, payload: Mapping[str, Any], *, ahead: bool = False
+    ) -> Entry:
         record = self._record(run)
         if record.closed:
-            raise RuntimeError(f"run {run} is closed, {kind} cannot be appended")
+            raise RunLost(f"run {run} is closed, {kind} cannot be appended")
         record.last += 1
         entry = Entry(run, record.last, kind, payload)
         record.entries.append(entry)
         self._grow(record, _size(entry))
-        if record.size > self._run_bytes:
+        if record.size > self.run_bytes:
             self._trim(record)
         record.wake()
         return entry
 
-    async def close(self, run: str, retention: float | None = None) -> None:
+    async def close(
+        self, run: str, retention: float | None = None, last: Sequence[Said] = ()
+    ) -> None:
+        for kind, payload in last:
+            await self.append(run, kind, payload)
         record = self._record(run)
         if record.closed:
             return
@@ -153,6 +106,18 @@ class MemoryLog:
         kept = self._retention if retention is None else min(retention, self._retention)
         loop.call_later(kept, self._expire, run)
         loop.call_later(kept + self._retention * REMEMBERED, self._forget, run)
+
+    async def end(self, run: str, last: Sequence[Said]) -> bool:
+        if self._record(run).closed:
+            return False
+        await self.close(run, last=last)
+        return True
+
+    async def answer(self, run: str, request_id: str, text: str) -> bool:
+        return False
+
+    def elsewhere(self, run: str) -> bool:
+        return False
 
     async def state(self, run: str) -> RunState:
         record = self._record(run)

@@ -1,18 +1,19 @@
-"""Harmless ways to be different, which no case may object to: what the protocol leaves open."""
+"""Variations of what stands on the wire: what the protocol leaves open."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reference_server.frames import Comment, Frame, Framing
 from reference_server.middleware import body, head, header, is_stream, tapped
-from reference_server.stream import Pacing, Writer
+from reference_server.stream import EventStream, Pacing, Writer
+from reference_server.variations.variation import variation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -22,32 +23,11 @@ if TYPE_CHECKING:
     from reference_server.log import Entry
     from reference_server.parts import Parts
 
-Make: TypeAlias = "Callable[[Parts], Parts]"
-
 LINGER = 0.02
 """Seconds that `several-events-a-chunk` waits for more to put into a chunk."""
 
-
-@dataclass(frozen=True, slots=True)
-class Variation:
-    """A row of the table."""
-
-    name: str
-    text: str
-    make: Make
-
-
-VARIATIONS: dict[str, Variation] = {}
-
-
-def variation(name: str, text: str) -> Callable[[Make], Make]:
-    """Register the decorated function, which makes different parts of good ones."""
-
-    def register(make: Make) -> Make:
-        VARIATIONS[name] = Variation(name, text, make)
-        return make
-
-    return register
+BRIEFLY = 0.4
+"""Seconds after which `closes-early` ends a stream, whether its run is over or not."""
 
 
 def _framing(name: str, text: str) -> Callable[[type[Framing]], type[Framing]]:
@@ -221,3 +201,16 @@ class CloseDelimited(H11Protocol):
 @variation("close-delimited", "The body is not chunked: it ends where the connection does.")
 def close_delimited(parts: Parts) -> Parts:
     return replace(parts, http=CloseDelimited)
+
+
+@variation("closes-early", "A stream ends cleanly after a moment, its run goes on, clients resume.")
+def closes_early(parts: Parts) -> Parts:
+    class Brief(EventStream):
+        async def body(self, send: Send) -> None:
+            try:
+                async with asyncio.timeout(BRIEFLY):
+                    await super().body(send)
+            except TimeoutError:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return replace(parts, stream=Brief)
