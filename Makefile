@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/uv pip install --quiet --python
 OLDEST := .venv-oldest
 URL ?=
 ARGS ?=
@@ -56,7 +57,7 @@ soak-sqlite soak-redis: soak-%: $(VENV)/.test
 	$(BIN)/python -m tests.soak.soak --log $* --runs $(SOAK) --kills 20 --report build/soak-$*.json $(ARGS)
 
 benchmark: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group bench
+	$(INSTALL) $(BIN)/python --group bench
 	$(BIN)/python -m benchmarks.suite
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.decoder
@@ -70,19 +71,18 @@ $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say which one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 	@touch $@
 
 $(VENV)/.suite: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[reference,upstream]"
+	$(INSTALL) $(BIN)/python --editable ".[reference,upstream]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.suite
-	$(BIN)/python -m pip install --quiet --editable ".[reference,upstream,redis,toxiproxy]" --group test --group lint
+	$(INSTALL) $(BIN)/python --editable ".[reference,upstream,redis,toxiproxy]" --group test --group lint
 	@touch $@
 
-$(OLDEST)/.test: pyproject.toml
+$(OLDEST)/.test: $(VENV)/.made pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(OLDEST)/bin/python -m pip install --quiet --editable ".[reference,upstream,redis,toxiproxy]" --group test "pytest==8.4.0"
+	$(INSTALL) $(OLDEST)/bin/python --editable ".[reference,upstream,redis,toxiproxy]" --group test "pytest==8.4.0"
 	@touch $@

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from reference_server.log import EventLog, LogError
 from reference_server.log.opening import event_log
+from reference_server.serving import collect_seldom
 from reference_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def named(kind: str, stack: ExitStack) -> str:
 def main() -> int:
     """Measure every log and print a table; return 1 where a promise is broken."""
     broken = []
+    collect_seldom()  # as the server does
     print(f"{'log':8}{'events/s':>10}{'append':>10}{'p99 of':>10}{'resume of a run of':>22}")
     print(f"{'':8}{'':>10}{'alone':>10}{f'{RUNS} runs':>10}{SHORT:>10,}{LONG:>12,}{'ratio':>8}")
     for kind, promised in PROMISED.items():

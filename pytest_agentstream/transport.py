@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpx
 from anyio.streams.tls import TLSAttribute
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 GRACE = 0.005
 """Seconds for which what is in the socket may still be read when a wait is over."""
+
+LONGEST_HOLD = 0.005
+"""Seconds for which an exchange takes what has arrived before others get their turn."""
 
 LONGEST_CLOSE = 1.0
 """Seconds that closing a connection may take; it is forgotten then."""
@@ -202,6 +206,7 @@ class _Attempt:
         self._in_tls = False
         self._asked_http2 = False
         self._failure: Exception | None = None
+        self._paused = 0.0
 
     async def carry_out(self) -> None:
         self._recorder.begin(_as_sent(self._request))
@@ -248,6 +253,7 @@ class _Attempt:
                 async for data in body:
                     if self._receive(data):
                         return
+                    await self._let_others_in()
             self._recorder.finish(*natural_end(self._request.method, head))
         finally:
             with anyio.CancelScope(shield=True):
@@ -271,6 +277,12 @@ class _Attempt:
         if self._recorder.full:
             self._recorder.finish(EndKind.LIMIT, self._recorder.full)
         return bool(self._recorder.full)
+
+    async def _let_others_in(self) -> None:
+        """Pause now and then: a body that arrives faster than it is read never waits."""
+        if self._recorder.now() - self._paused > LONGEST_HOLD:
+            await anyio.lowlevel.checkpoint()
+            self._paused = self._recorder.now()
 
     async def _guard(self, scope: anyio.CancelScope) -> None:
         """End the exchange when a wait is over."""

@@ -30,10 +30,10 @@ def python_of(name: str, requirements: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making it
         if not whole.exists():
             shutil.rmtree(folder, ignore_errors=True)
-            pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+            uv = [sys.executable, "-m", "uv", "--quiet"]
             for command in (
-                [sys.executable, "-m", "venv", str(folder)],
-                [*pip, "--requirement", str(requirements)],
+                [*uv, "venv", "--python", sys.executable, str(folder)],
+                [*uv, "pip", "install", "--python", str(python), "-r", str(requirements)],
             ):
                 done = subprocess.run(
                     command, capture_output=True, text=True, timeout=INSTALL_LIMIT
@@ -47,7 +47,7 @@ def python_of(name: str, requirements: Path) -> Path:
 def _cannot(name: str, said: str) -> None:
     text = (
         f"NOT JUDGED: the packages of {name} could not be installed, so what they would show is "
-        f"not known. pip said: {said.strip()[-400:]}"
+        f"not known. the installer said: {said.strip()[-400:]}"
     )
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(text, pytrace=False)

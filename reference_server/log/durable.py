@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("reference_server")
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 RENEWALS = 4
 """How often a lease is renewed within its length."""
 AHEAD = 64
@@ -237,6 +239,7 @@ class DurableLog:
             await self._asked.wait()
             self._asked.clear()
             while self._pending:
+                await asyncio.sleep(0)  # whoever was just told of a commit may have more for this
                 batch = self._pending[: self.store.limit]
                 del self._pending[: self.store.limit]
                 try:
@@ -389,4 +392,4 @@ class DurableLog:
 
 
 def _stored(kind: str, payload: Mapping[str, Any]) -> tuple[str, str]:
-    return kind, json.dumps(payload, separators=(",", ":"))
+    return kind, _ENCODER.encode(payload)

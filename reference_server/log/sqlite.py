@@ -65,7 +65,7 @@ SELECT json_group_array(json_array(seq, type, payload)) FROM (
   WHERE run_id = (SELECT id FROM runs WHERE run = ?) AND seq > ? ORDER BY seq LIMIT ?)"""
 _NOT_OURS = """
 SELECT json_group_array(asked.value) FROM json_each(?) asked
-LEFT JOIN runs r ON r.run = asked.value
+LEFT JOIN runs r ON r.id = asked.value
 WHERE r.id IS NULL OR r.closed OR r.producer != ?"""
 _ABANDONED = """
 SELECT json_group_array(run) FROM (
@@ -307,9 +307,10 @@ class SqliteStore:
                 raise LogFull
 
     def _commit(self, db: sqlite3.Connection, producer: int, steps: Sequence[Step]) -> set[str]:
-        asked = json.dumps(sorted({step.run for step in steps}))
-        (text,) = db.execute(_NOT_OURS, (asked, producer)).fetchone()
-        lost = set(json.loads(text))
+        runs = {self._ids[step.run]: step.run for step in steps if step.run in self._ids}
+        (text,) = db.execute(_NOT_OURS, (json.dumps(list(runs)), producer)).fetchone()
+        lost = {step.run for step in steps} - set(runs.values())
+        lost |= {runs[number] for number in json.loads(text)}
         for run in lost:
             self._ids.pop(run, None)
         ours = [(self._ids[step.run], step) for step in steps if step.run not in lost]

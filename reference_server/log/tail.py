@@ -36,7 +36,7 @@ class Tail:
         self.size = 0
         self._entries: deque[tuple[Entry, int]] = deque()
         self._bytes = 0
-        self._pulse = asyncio.Event()
+        self._pulse: asyncio.Event | None = None
 
     @property
     def state(self) -> RunState:
@@ -81,9 +81,12 @@ class Tail:
 
     def wake(self) -> None:
         """Let everybody look again."""
-        self._pulse.set()
-        self._pulse = asyncio.Event()
+        if self._pulse is not None:
+            self._pulse.set()
+            self._pulse = None
 
     async def woken(self) -> None:
         """Wait for the next `wake`."""
+        if self._pulse is None:
+            self._pulse = asyncio.Event()
         await self._pulse.wait()
