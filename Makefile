@@ -9,7 +9,7 @@ URL ?=
 ARGS ?=
 RUNS ?= 30
 SOAK ?= 1000
-WORKERS ?= 4
+WORKERS ?= 3
 # Tests wait more than they compute, so that more of them fit on few cores.
 
 export PYTHONDONTWRITEBYTECODE :=

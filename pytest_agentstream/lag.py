@@ -69,9 +69,9 @@ class LagMeter:
                 await anyio.sleep(INTERVAL)
                 now, denied = time.perf_counter(), denied_until_now()
                 late = max(0.0, now - self._due)
-                if late > LAG_NOTICED or denied > before:
+                if late > LAG_NOTICED or denied - before > LAG_NOTICED:
                     self._seen.append((now, late, denied - before))
-                before = denied
+                    before = denied  # what is less than noticed adds up until it is
 
     def since(self, start: float) -> float:
         """By how much the latest timer was late between `start` and now, one still due included."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,12 +14,11 @@ from conformance_cases.probes.cuts import resumable
 from conformance_cases.probes.readback import Answer, cursors_of
 from conformance_cases.probes.replicas import LONGEST_AWAY
 from conformance_cases.probes.requests import first_event
-from conformance_cases.probes.runs import MANY, SHORTLY
+from conformance_cases.probes.runs import SHORTLY, Until
 from pytest_agentstream.dialects.reading import Role
 from pytest_agentstream.probing import probe
 from pytest_agentstream.process import ProcessError
 from pytest_agentstream.recording import EndKind, Run
-from pytest_agentstream.retrying import Backoff
 from pytest_agentstream.tolerances import LEASE_FACTOR, LEASE_GRACE, SHUTDOWN_GRACE
 from pytest_agentstream.verdicts import NotTested
 
@@ -271,16 +269,9 @@ class ShutDown:
     outlives: bool = True
 
 
-class _WhileItLives(Backoff):
+def while_it_lives(process: ManagedProcess) -> Until:
     """Join runs again whose streams end before their process does; nobody listens behind that."""
-
-    def __init__(self, process: ManagedProcess) -> None:
-        super().__init__(Random(0), base=SHORTLY, cap=SHORTLY, attempts=MANY, total=MANY)
-        self._process = process
-
-    @property
-    def exhausted(self) -> str:
-        return super().exhausted if self._process.alive else "its process has ended"
+    return Until(lambda made: "" if process.alive else "its process has ended")
 
 
 @probe(consent="attack", scenarios=["silence"], runs=2 + len(NEWCOMERS), exclusive=True)
@@ -315,7 +306,7 @@ async def shut_down(client: Driver, process: ManagedProcess, target: Target) -> 
             name,
             control=control,
             timeouts=timeouts,
-            backoff=_WhileItLives(process),
+            backoff=while_it_lives(process),
             on_block=notice,
         )
         streaming[name].set()

@@ -14,6 +14,8 @@ from pytest_agentstream.probing import probe
 from pytest_agentstream.retrying import Backoff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_agentstream.controls import Control
     from pytest_agentstream.dialects import Dialect
     from pytest_agentstream.driving import Driver
@@ -33,25 +35,34 @@ MANY = 10_000
 """Looks; it is the time that bounds them."""
 
 
-class _Within(Backoff):
-    """Join a run again for so many seconds, however little each time brings, and twice at least."""
+class Until(Backoff):
+    """Join a run again shortly after each time, however little that brings.
 
-    def __init__(self, seconds: float) -> None:
+    `over` gets the number of attempts and says why there is no further one, or an empty string.
+    """
+
+    def __init__(self, over: Callable[[int], str]) -> None:
         super().__init__(Random(0), base=SHORTLY, cap=SHORTLY, attempts=MANY, total=MANY)
-        self._until = time.monotonic() + seconds
+        self._over = over
 
     @property
     def exhausted(self) -> str:
-        over = time.monotonic() >= self._until and self._made > 1
-        return "it was asked for long enough" if over else super().exhausted
+        return self._over(self._made) or super().exhausted
 
 
 def until_told(dialect: Dialect, seconds: float) -> Backoff:
-    """Join a run again and again for so many seconds, where that starts nothing.
+    """Join a run again for so many seconds, and twice at least, where that starts nothing.
 
     A server may end its streams before their run is over, and say the terminal in a later one.
     """
-    return briefly() if dialect.profile.resume.path is None else _Within(seconds)
+    if dialect.profile.resume.path is None:
+        return briefly()
+    until = time.monotonic() + seconds
+
+    def over(made: int) -> str:
+        return "it was asked for long enough" if time.monotonic() >= until and made > 1 else ""
+
+    return Until(over)
 
 
 @probe(scenarios=["complete"], runs=0)

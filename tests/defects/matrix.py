@@ -72,7 +72,7 @@ class Row:
         return {
             slug
             for slug, result in self.results.items()
-            if result.verdict in RED and not is_own_lag(result)
+            if result.verdict in RED and not is_own_lag(result.verdict, result.reason)
         }
 
     @property
@@ -104,9 +104,9 @@ class Row:
         return f"{shown} {self.seconds:>5.1f} s  {self.problem or 'ok'}"
 
 
-def is_own_lag(result: CaseResult) -> bool:
+def is_own_lag(verdict: str, why: str) -> bool:
     """Whether the judge says that it was too late itself to tell: that accuses nobody."""
-    return result.verdict is Verdict.ERROR and "lag" in result.reason
+    return verdict == Verdict.ERROR and "lag" in why
 
 
 def _why(result: CaseResult) -> str:

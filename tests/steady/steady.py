@@ -21,8 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_agentstream.catalogue import catalogue
-from pytest_agentstream.verdicts import Verdict
-from tests.defects.matrix import RED
+from tests.defects.matrix import RED, is_own_lag
 from tests.defects.sessions import session_with
 from tests.defects.subjects import good, wrong
 
@@ -57,7 +56,7 @@ class Difference:
     @property
     def is_flicker(self) -> bool:
         """Whether this is another verdict, and not our own lag admitted."""
-        return not (self.found == Verdict.ERROR and "lag" in self.why)
+        return not is_own_lag(self.found, self.why)
 
 
 @dataclass(frozen=True, slots=True)
