@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/uv pip install --quiet --python
+INSTALL := $(BIN)/uv pip install --system-certs --quiet --python
 OLDEST := .venv-oldest
 URL ?=
 ARGS ?=
@@ -71,7 +71,7 @@ $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say which one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.13"
 	@touch $@
 
 $(VENV)/.suite: $(VENV)/.made pyproject.toml

@@ -31,9 +31,10 @@ def python_of(name: str, requirements: Path) -> Path:
         if not whole.exists():
             shutil.rmtree(folder, ignore_errors=True)
             uv = [sys.executable, "-m", "uv", "--quiet"]
+            install = [*uv, "pip", "install", "--system-certs"]
             for command in (
                 [*uv, "venv", "--python", sys.executable, str(folder)],
-                [*uv, "pip", "install", "--python", str(python), "-r", str(requirements)],
+                [*install, "--python", str(python), "--requirement", str(requirements)],
             ):
                 done = subprocess.run(
                     command, capture_output=True, text=True, timeout=INSTALL_LIMIT
