@@ -211,6 +211,8 @@ def main() -> None:
     parser.add_argument("--toxiproxy", metavar="PATH", help="a Toxiproxy server's executable")
     parser.add_argument("--check", action="store_true", help="fail where a promise is not kept")
     options = parser.parse_args()
+    if options.toxiproxy and shutil.which(options.toxiproxy) is None:
+        parser.error(f"--toxiproxy: a program's path is expected, found {options.toxiproxy!r}")
     path = options.toxiproxy or toxiproxy_path()
     if path is None:
         print("toxiproxy-server is not installed: the embedded proxy is NOT compared with it")

@@ -52,7 +52,8 @@ class _Pending:
 
     tail: Tail
     step: Step
-    entries: Sequence[tuple[Entry, int]]
+    entries: Sequence[Entry]
+    sizes: Sequence[int]
     stored: asyncio.Future[None]
 
 
@@ -221,16 +222,19 @@ class DurableLog:
     ) -> tuple[list[Entry], asyncio.Future[None]]:
         """Give the events their numbers; return them, and what is done when they are stored."""
         tail.closing = retention is not None
-        texts = [_stored(kind, payload) for kind, payload in said]
-        sizes = [OVERHEAD + len(text) for _, text in texts]
+        entries, sizes, texts = [], [], []
         first = tail.given + 1
-        tail.given += len(said)
+        for seq, (kind, payload) in enumerate(said, first):
+            text = _ENCODER.encode(payload)
+            entries.append(Entry(run, seq, kind, payload))
+            sizes.append(OVERHEAD + len(text))
+            texts.append((kind, text))
+        tail.given += len(entries)
         before = tail.size
         trim = tail.grow(sizes, self.run_bytes)
         step = Step(run, first, texts, tail.size - before, trim, retention)
-        entries = [Entry(run, first + index, *each) for index, each in enumerate(said)]
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(tail, step, list(zip(entries, sizes, strict=True)), stored))
+        self._pending.append(_Pending(tail, step, entries, sizes, stored))
         self._asked.set()
         return entries, stored
 
@@ -252,12 +256,15 @@ class DurableLog:
     def _refuse(self, batch: Sequence[_Pending]) -> None:
         """Let nobody wait for what is not stored any more."""
         for pending in batch:
-            self._resolve(pending.stored, RunLost("the log is closed"))
+            if not pending.stored.done():
+                pending.stored.set_exception(RunLost("the log is closed"))
 
     async def _commit(self, producer: int, batch: Sequence[_Pending]) -> None:
         """Commit what is pending under one lease: after a lease was given up there are two."""
         held = [pending for pending in batch if self._tails.get(pending.step.run) is pending.tail]
-        lost = {pending.step.run for pending in batch} - {pending.step.run for pending in held}
+        lost: set[str] = set()
+        if len(held) < len(batch):
+            lost = {one.step.run for one in batch} - {one.step.run for one in held}
         if held:
             try:
                 lost |= await self.store.commit(producer, [pending.step for pending in held])
@@ -266,21 +273,17 @@ class DurableLog:
                 self._give_up(producer)
                 lost = {pending.step.run for pending in batch}
         for pending in batch:
-            run, tail, step = pending.step.run, pending.tail, pending.step
-            if run in lost:
-                self._lose(run)
-                self._resolve(pending.stored, RunLost(f"run {run} is no longer held here"))
+            step, stored = pending.step, pending.stored
+            is_over = stored.done()  # who waited for it was cancelled
+            if step.run in lost:
+                self._lose(step.run)
+                if not is_over:
+                    stored.set_exception(RunLost(f"run {step.run} is no longer held here"))
             else:
-                tail.publish(pending.entries, step.trim, closed=step.retention is not None)
-                self._resolve(pending.stored)
-
-    def _resolve(self, future: asyncio.Future[None], failure: Exception | None = None) -> None:
-        if future.done():
-            return  # who waited for it was cancelled
-        if failure is None:
-            future.set_result(None)
-        else:
-            future.set_exception(failure)
+                closed = step.retention is not None
+                pending.tail.publish(pending.entries, pending.sizes, step.trim, closed=closed)
+                if not is_over:
+                    stored.set_result(None)
 
     def _broken(self, task: asyncio.Task[None]) -> None:
         """Give up when our own work broke, rather than let runs hang whose events nobody stores."""

@@ -55,9 +55,11 @@ class Tail:
                 self.size -= self.sizes.popleft()
         return self.given - len(self.sizes) if len(self.sizes) < before else 0
 
-    def publish(self, entries: Iterable[tuple[Entry, int]], trimmed: int, *, closed: bool) -> None:
+    def publish(
+        self, entries: Iterable[Entry], sizes: Iterable[int], trimmed: int, *, closed: bool
+    ) -> None:
         """Tell of what is stored now, and wake who waits."""
-        for entry, size in entries:
+        for entry, size in zip(entries, sizes, strict=True):
             self._entries.append((entry, size))
             self._bytes += size
             self.last = entry.seq
