@@ -349,15 +349,16 @@ async def test_one_that_talks_all_the_time(managed: Make) -> None:
     """Six megabytes of output block nothing, and only the newest part of it is kept."""
     process = managed("chatty")
     await process.start()
+    await said(process, "said it all")
     tail = process.log_tail()
     assert tail.endswith("said it all")
     assert len(tail) < 300_000
 
 
-async def said(process: ManagedProcess, times: int) -> None:
-    """Wait until the log has a child so many times: it listens before that has been read."""
+async def said(process: ManagedProcess, words: str, times: int = 1) -> None:
+    """Wait until the log has the words so many times: it listens before they have been read."""
     with anyio.fail_after(10):
-        while process.log_tail().count("child ") < times:  # noqa: ASYNC110 - a thread reads it
+        while process.log_tail().count(words) < times:  # noqa: ASYNC110 - a thread reads it
             await anyio.sleep(0.01)
 
 
@@ -365,10 +366,10 @@ async def test_the_log_of_one_life_or_another(managed: Make) -> None:
     """The log goes on over a restart; a part of it is found by its time."""
     process = managed("parent")
     await process.start()
-    await said(process, 1)
+    await said(process, "child ", 1)
     between = time.monotonic()
     await process.restart()
-    await said(process, 2)
+    await said(process, "child ", 2)
     assert process.log_tail(since=between).count("child ") == 1
     assert process.log_tail(until=between).count("child ") == 1
 
