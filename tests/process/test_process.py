@@ -285,6 +285,7 @@ async def test_children_go_with_it(managed: Make, how: str) -> None:
     """However the leader ends, the rest of its group ends too."""
     process = managed("parent")
     await process.start()
+    await said(process, "child ")
     child = int(process.log_tail().split("child ")[1].split()[0])
     assert lives(child)
 
