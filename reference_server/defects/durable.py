@@ -56,11 +56,7 @@ def sent_before_stored(parts: Parts) -> Parts:
         async def _commit(self, producer: int, batch: Sequence[_Pending]) -> None:
             for pending in batch:
                 if pending.step.retention is None:
-                    pending.tail.publish(
-                        pending.entries, pending.sizes, pending.step.trim, closed=False
-                    )
-                    if not pending.stored.done():
-                        pending.stored.set_result(None)
+                    pending.publish()
                     self.behind.append(pending)
             last = [pending for pending in batch if pending.step.retention is not None]
             if last:

@@ -56,6 +56,18 @@ class _Pending:
     sizes: Sequence[int]
     stored: asyncio.Future[None]
 
+    def publish(self) -> None:
+        """Tell readers, and whoever waits for it, that it is stored."""
+        closed = self.step.retention is not None
+        self.tail.publish(self.entries, self.sizes, self.step.trim, closed=closed)
+        if not self.stored.done():  # who waited for it was cancelled
+            self.stored.set_result(None)
+
+    def refuse(self, why: str) -> None:
+        """Tell whoever waits for it that it will not be stored."""
+        if not self.stored.done():
+            self.stored.set_exception(RunLost(why))
+
 
 @dataclass(slots=True)
 class _Watch:
@@ -225,10 +237,10 @@ class DurableLog:
         entries, sizes, texts = [], [], []
         first = tail.given + 1
         for seq, (kind, payload) in enumerate(said, first):
-            text = _ENCODER.encode(payload)
+            text = _stored(kind, payload)
             entries.append(Entry(run, seq, kind, payload))
-            sizes.append(OVERHEAD + len(text))
-            texts.append((kind, text))
+            sizes.append(OVERHEAD + len(text[1]))
+            texts.append(text)
         tail.given += len(entries)
         before = tail.size
         trim = tail.grow(sizes, self.run_bytes)
@@ -256,8 +268,7 @@ class DurableLog:
     def _refuse(self, batch: Sequence[_Pending]) -> None:
         """Let nobody wait for what is not stored any more."""
         for pending in batch:
-            if not pending.stored.done():
-                pending.stored.set_exception(RunLost("the log is closed"))
+            pending.refuse("the log is closed")
 
     async def _commit(self, producer: int, batch: Sequence[_Pending]) -> None:
         """Commit what is pending under one lease: after a lease was given up there are two."""
@@ -273,17 +284,12 @@ class DurableLog:
                 self._give_up(producer)
                 lost = {pending.step.run for pending in batch}
         for pending in batch:
-            step, stored = pending.step, pending.stored
-            is_over = stored.done()  # who waited for it was cancelled
-            if step.run in lost:
-                self._lose(step.run)
-                if not is_over:
-                    stored.set_exception(RunLost(f"run {step.run} is no longer held here"))
+            run = pending.step.run
+            if run in lost:
+                self._lose(run)
+                pending.refuse(f"run {run} is no longer held here")
             else:
-                closed = step.retention is not None
-                pending.tail.publish(pending.entries, pending.sizes, step.trim, closed=closed)
-                if not is_over:
-                    stored.set_result(None)
+                pending.publish()
 
     def _broken(self, task: asyncio.Task[None]) -> None:
         """Give up when our own work broke, rather than let runs hang whose events nobody stores."""

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,9 +22,11 @@ from tests.reference_server.processes import PATIENCE, server
 from tests.services import redis_server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from tests.reference_server.conftest import Answer, Body
+    from tests.reference_server.conftest import Answer, Body, Client
     from tests.reference_server.processes import Server
     from tests.services import Service
 
@@ -78,20 +80,27 @@ def test_what_was_seen_survives_a_kill(durable_log: str) -> None:
         assert second.client.read(seen.run, headers=cookies).status == 200
 
 
+@contextmanager
+def read_meanwhile(client: Client, run: str) -> Iterator[Future[Answer]]:
+    """Read a run in a thread; yield its future answer once four events have come."""
+    began = threading.Event()
+
+    def noticed(body: Body) -> bool:
+        if len(body.events) >= 4:
+            began.set()
+        return False
+
+    with ThreadPoolExecutor(1) as reading:
+        answer = reading.submit(client.read, run, None, noticed)
+        assert began.wait(PATIENCE)
+        yield answer
+
+
 def test_a_replica_takes_over(durable_log: str) -> None:
     """A run of one replica is read at another, which ends it when the first one dies."""
     with server(durable_log) as one, server(durable_log) as other:
         run = one.client.begin("silence; seconds=60")
-        began = threading.Event()
-
-        def noticed(body: Body) -> bool:
-            if len(body.events) >= 4:
-                began.set()
-            return False
-
-        with ThreadPoolExecutor(1) as reading:
-            answer = reading.submit(other.client.read, run, None, noticed)
-            assert began.wait(PATIENCE)
+        with read_meanwhile(other.client, run) as answer:
             one.kill()
             seen = answer.result(PATIENCE)
         assert seen.types[4:] == LOST
@@ -166,16 +175,7 @@ def test_a_stream_of_another_replicas_run_is_cut(durable_log: str) -> None:
     """At a shutdown a run that goes on elsewhere gets no end: its reader goes on elsewhere too."""
     with server(durable_log) as one, server(durable_log) as going:
         run = one.client.begin("silence; seconds=60")
-        began = threading.Event()
-
-        def noticed(body: Body) -> bool:
-            if len(body.events) >= 4:
-                began.set()
-            return False
-
-        with ThreadPoolExecutor(1) as reading:
-            answer = reading.submit(going.client.read, run, None, noticed)
-            assert began.wait(PATIENCE)
+        with read_meanwhile(going.client, run) as answer:
             going.process.terminate()
             with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
                 answer.result(PATIENCE)
