@@ -7,7 +7,6 @@ tests.defects.matrix`, with parts of names behind it for some rows only.
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections import defaultdict
@@ -24,6 +23,7 @@ from pytest_agentstream.catalogue import catalogue
 from pytest_agentstream.judging import planned
 from pytest_agentstream.probing import Consent
 from pytest_agentstream.verdicts import Verdict
+from reference_server.serving import collect_seldom
 from tests.defects import declared_dialects, one_way, subjects
 from tests.defects.managed import ends_process, is_shown
 from tests.defects.sessions import session_with
@@ -181,7 +181,7 @@ def judge_all(chosen: Sequence[Subject]) -> list[Row]:
     with TemporaryDirectory() as folder, ExitStack() as stack:
 
         def lane(width: int) -> ProcessPoolExecutor:
-            return stack.enter_context(ProcessPoolExecutor(width, initializer=_collect_seldom))
+            return stack.enter_context(ProcessPoolExecutor(width, initializer=collect_seldom))
 
         heavy, light = lane(HEAVY_AT_ONCE), lane(LIGHT_AT_ONCE)
         for subject in in_order(chosen):
@@ -192,12 +192,6 @@ def judge_all(chosen: Sequence[Subject]) -> list[Row]:
             rows += [one.result() for one in done]
             print("\n".join(row.line() for row in rows[-len(done) :]), flush=True)
     return [_once_more(row) if row.problem else row for row in rows]
-
-
-def _collect_seldom() -> None:
-    """Spare the garbage collector what all rows share, and a tenth of the time."""
-    gc.freeze()
-    gc.set_threshold(50_000)
 
 
 def is_heavy(subject: Subject) -> bool:
